@@ -1,0 +1,59 @@
+/** The closed set of ways an operation fails; `src/ttrpc/status.ts` is the one place that maps it to the wire. */
+export type ErrorKind =
+  | 'Canceled'
+  | 'Unknown'
+  | 'InvalidArgument'
+  | 'DeadlineExceeded'
+  | 'NotFound'
+  | 'AlreadyExists'
+  | 'PermissionDenied'
+  | 'ResourceExhausted'
+  | 'FailedPrecondition'
+  | 'Aborted'
+  | 'Unimplemented'
+  | 'Internal'
+  | 'Unavailable';
+
+/**
+ * The only error class of this project. The message is one sentence that a user can act on: it names the field, the
+ * value and the remedy. What caused it stays in `cause`.
+ */
+export class VmError extends Error {
+  readonly kind: ErrorKind;
+
+  constructor(kind: ErrorKind, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.name = 'VmError';
+    this.kind = kind;
+  }
+
+  static is(error: unknown, kind?: ErrorKind): error is VmError {
+    return error instanceof VmError && (kind === undefined || error.kind === kind);
+  }
+
+  /** Total: whatever was thrown becomes a VmError. An AbortSignal's reason keeps its meaning. */
+  static from(error: unknown, context?: string): VmError {
+    const say = (text: string): string => (context === undefined ? text : `${context}: ${text}`);
+    if (error instanceof VmError) {
+      return context === undefined ? error : new VmError(error.kind, say(error.message), { cause: error });
+    }
+    if (error instanceof Error) {
+      if (error.name === 'TimeoutError') {
+        return new VmError('DeadlineExceeded', say('the caller’s deadline has passed'), { cause: error });
+      }
+      if (error.name === 'AbortError') return new VmError('Canceled', say('the call was canceled'), { cause: error });
+      return new VmError('Unknown', say(error.message), { cause: error });
+    }
+    return new VmError('Unknown', say(String(error)), { cause: error });
+  }
+}
+
+/** What an error says together with everything that caused it, for logs. */
+export function describeError(error: unknown): string {
+  const parts: string[] = [];
+  for (let e: unknown = error; e !== undefined && e !== null; e = e instanceof Error ? e.cause : undefined) {
+    const text = e instanceof Error ? e.message : String(e);
+    if (parts.at(-1)?.includes(text) !== true) parts.push(text);
+  }
+  return parts.join(': ');
+}

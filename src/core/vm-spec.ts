@@ -1,0 +1,81 @@
+/**
+ * What one VM is, after everything a user can say (OCI spec, annotations, runtime options, config file) was parsed
+ * once at the edge. Nothing in here is optional in the sense of "maybe filled later".
+ */
+export interface VmSpec {
+  /** containerd's id of the container that is this VM. */
+  readonly id: string;
+  /** containerd namespace. */
+  readonly namespace: string;
+  /** What the guest and `ps` call the VM: the pod's name, else the id. */
+  readonly name: string;
+  /** SMBIOS system UUID; stable for the life of the pod. */
+  readonly uuid: string;
+  readonly owner: VmOwner;
+  readonly vcpus: number;
+  /** Guest RAM in bytes, a multiple of 1 MiB. */
+  readonly memoryBytes: number;
+  readonly cpuModel: CpuModel;
+  readonly accel: AccelChoice;
+  readonly machine: MachineKind;
+  readonly firmware: FirmwareKind;
+  readonly boot: BootSource;
+  readonly network: NetworkSpec;
+  /** Root disk size in bytes when larger than the image's own, else undefined. */
+  readonly rootDiskBytes: number | undefined;
+  /** `linux.cgroupsPath` of the OCI spec as given, or undefined. */
+  readonly cgroupsPath: string | undefined;
+  /** `linux.resources` of the OCI spec as far as the cgroup takes it. */
+  readonly resources: CpuResources;
+}
+
+/** Whose the VM's disks are: a pod's (they live as long as the pod) or a bare container's. */
+export type VmOwner =
+  | { readonly kind: 'container' }
+  | {
+      readonly kind: 'pod';
+      readonly uid: string;
+      readonly name: string;
+      readonly namespace: string;
+      readonly container: string;
+      readonly sandboxId: string;
+    };
+
+export type AccelChoice = 'auto' | 'kvm' | 'tcg';
+export type MachineKind = 'q35' | 'microvm';
+export type FirmwareKind = 'bios' | 'uefi';
+/** `default` is what suits the accelerator: the host's own CPU under KVM, `max` under TCG. */
+export type CpuModel = 'default' | (string & {});
+
+export type BootSource =
+  | { readonly kind: 'disk' }
+  | {
+      readonly kind: 'kernel';
+      /** Absolute paths inside the image. */
+      readonly kernel: string;
+      readonly initrd: string | undefined;
+      readonly cmdline: string;
+      /** A kernel boot may do without a disk: an initramfs alone is a system. */
+      readonly disk: 'required' | 'optional';
+    };
+
+export type NetworkSpec =
+  | { readonly mode: 'none' }
+  | { readonly mode: 'user'; readonly mac: string; readonly forwards: readonly PortForward[] };
+
+/** A TCP or UDP port of the host that QEMU's own network hands to the guest. */
+export interface PortForward {
+  readonly protocol: 'tcp' | 'udp';
+  readonly hostAddress: string;
+  readonly hostPort: number;
+  readonly guestPort: number;
+}
+
+/** CPU part of the OCI `LinuxResources`; undefined means "not limited". */
+export interface CpuResources {
+  readonly cpuShares: number | undefined;
+  readonly cpuQuota: number | undefined;
+  readonly cpuPeriod: number | undefined;
+  readonly cpusetCpus: string | undefined;
+  readonly cpusetMems: string | undefined;
+}

@@ -1,0 +1,88 @@
+/**
+ * The thin seam between this project and the machine it runs on. Everything above `src/host` reaches files and
+ * processes through it, so tests can put a temporary tree and scripted commands in its place. There is no domain
+ * knowledge in it on purpose: no "create TAP", no "make overlay".
+ *
+ * Methods that take a path throw `VmError` with the path in the message: NotFound for ENOENT and ENOTDIR,
+ * AlreadyExists for EEXIST, PermissionDenied for EACCES and EPERM, ResourceExhausted for ENOSPC, EDQUOT, EMFILE and
+ * ENOMEM, FailedPrecondition for EBUSY and ENOTEMPTY, Internal for the rest; the Node error is the `cause`.
+ *
+ * Files here are small (records, sysfs, cgroupfs), so reading and writing them is synchronous; commands and
+ * processes are not.
+ */
+export interface Host {
+  readText(path: string): string;
+  /** Reads `length` bytes at `offset`, fewer at the end of the file. */
+  readBytes(fd: number, offset: number, length: number): Buffer;
+  /** Plain write to an existing or new file, as cgroupfs and sysfs want it. */
+  writeText(path: string, text: string): void;
+  /** Atomic and durable: temporary file beside it, fsync, rename, fsync of the directory. */
+  replaceFile(path: string, text: string, mode: number): void;
+  /** Names in a directory, sorted; an absent directory is NotFound. */
+  listDir(path: string): string[];
+  /** Creates the directory and its parents; an existing one keeps its mode. */
+  makeDir(path: string, mode: number): void;
+  /** Removes a file or an empty directory; absent is fine. */
+  remove(path: string): void;
+  /** Removes a directory with everything in it, never crossing into a mount; absent is fine. */
+  removeTree(path: string): void;
+  /** lstat, or undefined where nothing is. */
+  inspect(path: string): FileInfo | undefined;
+  /** Opens with O_CLOEXEC. `flags` are node:fs constants. */
+  open(path: string, flags: number, mode?: number): OwnedFd;
+  /** Runs a command to its end with a minimal environment; a non-zero exit is an Internal error that ends with the command's stderr. */
+  exec(file: string, args: readonly string[], options?: ExecOptions): Promise<ExecResult>;
+  /** Starts a long-lived process that outlives us. */
+  spawn(plan: SpawnPlan): SpawnedProcess;
+}
+
+export interface FileInfo {
+  readonly kind: 'file' | 'directory' | 'symlink' | 'fifo' | 'socket' | 'char-device' | 'block-device';
+  readonly size: number;
+  readonly mode: number;
+  readonly uid: number;
+  readonly mtimeMs: number;
+}
+
+/** A descriptor with one owner; disposing closes it once. */
+export interface OwnedFd extends Disposable {
+  readonly fd: number;
+}
+
+export interface ExecOptions {
+  readonly signal?: AbortSignal;
+  readonly input?: string | Uint8Array;
+  readonly cwd?: string;
+  /** Bytes of stdout kept at most; more is an error. Default 4 MiB. */
+  readonly maxOutput?: number;
+}
+
+export interface ExecResult {
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface SpawnPlan {
+  /** Absolute path. */
+  readonly file: string;
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly cwd: string;
+  readonly uid: number;
+  readonly gid: number;
+  /** Descriptors of ours that become 0, 1, 2, 3 … in the child; `null` is /dev/null. */
+  readonly fds: readonly (number | null)[];
+  /** Name of the network namespace the child starts in: ours, or a new one without any link. */
+  readonly network: 'inherit' | 'empty';
+}
+
+/** A child in its own session. It is not stopped when we end. */
+export interface SpawnedProcess {
+  readonly pid: number;
+  /** Resolves once, when the kernel has told us of the end; never rejects. */
+  readonly exited: Promise<ProcessExit>;
+}
+
+export type ProcessExit =
+  | { readonly kind: 'exited'; readonly code: number }
+  | { readonly kind: 'signaled'; readonly signal: number };
