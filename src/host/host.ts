@@ -28,6 +28,18 @@ export interface Host {
   removeTree(path: string): void;
   /** lstat, or undefined where nothing is. */
   inspect(path: string): FileInfo | undefined;
+  /** fstat(2). */
+  inspectFd(fd: number): FileInfo;
+  /** pwrite(2) until every byte is written. */
+  writeBytes(fd: number, offset: number, bytes: Uint8Array): void;
+  /** One write(2) to a descriptor opened with O_APPEND; returns how many bytes were taken, at least one. */
+  appendBytes(fd: number, bytes: Uint8Array): number;
+  /** fsync(2) of a file or a directory. */
+  sync(fd: number): void;
+  /** link(2): a second name for a file; AlreadyExists when the name is taken, so nothing is ever replaced. */
+  link(existing: string, name: string): void;
+  /** rename(2): replaces what had the new name. */
+  rename(from: string, to: string): void;
   /** Opens with O_CLOEXEC. `flags` are node:fs constants. */
   open(path: string, flags: number, mode?: number): OwnedFd;
   /** Runs a command to its end with a minimal environment; a non-zero exit is an Internal error that ends with the command's stderr. */

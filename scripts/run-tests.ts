@@ -1,0 +1,177 @@
+/**
+ * Runs test files with tap and ends with one line, `N passed, N failed`, that counts assertions.
+ *
+ *     node scripts/run-tests.ts unit|integration|chaos|all [part of a path] [--jobs N]
+ *
+ * Exit status 0 only if something ran and nothing failed. A skipped or to-do test counts as failed.
+ */
+import { spawn } from 'node:child_process';
+import { globSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { inspect, parseArgs } from 'node:util';
+import { Parser, type Result } from 'tap-parser';
+
+const repository = join(import.meta.dirname, '..');
+
+interface Suite {
+  /** Seconds per file. Only a hung test reaches it: tests wait for events, on machines that differ tenfold. */
+  readonly timeout: number;
+  /** Files at a time. Integration tests share the machine's containerd, its network and its two CPUs. */
+  readonly jobs: number;
+}
+
+const suites: Readonly<Record<string, Suite>> = {
+  unit: { timeout: 120, jobs: availableParallelism() },
+  integration: { timeout: 900, jobs: 1 },
+  chaos: { timeout: 1800, jobs: 1 },
+};
+
+interface Tally {
+  passed: number;
+  failed: number;
+}
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    options: { jobs: { type: 'string' } },
+    allowPositionals: true,
+  });
+  const [kind = '', filter = ''] = positionals;
+  const names = kind === 'all' ? ['unit', 'integration'] : [kind];
+  const jobs = values.jobs === undefined ? undefined : Number(values.jobs);
+  if (
+    positionals.length > 2 ||
+    names.some((name) => !(name in suites)) ||
+    !(jobs === undefined || jobs >= 1)
+  ) {
+    console.error(
+      `usage: node scripts/run-tests.ts ${Object.keys(suites).join('|')}|all [part of a path] [--jobs N]`,
+    );
+    return 2;
+  }
+
+  const tally: Tally = { passed: 0, failed: 0 };
+  for (const name of names) {
+    const suite = suites[name];
+    const files = globSync(`test/${name}/**/*.test.ts`, { cwd: repository })
+      .filter((file) => file.includes(filter))
+      .sort();
+    if (suite !== undefined && files.length > 0) {
+      await runTap(files, { ...suite, jobs: jobs ?? suite.jobs }, tally);
+    }
+  }
+  if (tally.passed + tally.failed === 0) console.log('no test ran');
+  console.log(`${tally.passed} passed, ${tally.failed} failed`);
+  return tally.passed > 0 && tally.failed === 0 ? 0 : 1;
+}
+
+/** Runs files in one tap process and adds to the tally. */
+async function runTap(files: readonly string[], { timeout, jobs }: Suite, tally: Tally): Promise<void> {
+  const before = tally.failed;
+  const tap = spawn(
+    process.execPath,
+    [
+      join(repository, 'node_modules/.bin/tap'),
+      'run',
+      '--reporter=tap',
+      '--type-strip-only',
+      '--disable-coverage',
+      '--fail-skip',
+      '--fail-todo',
+      `--timeout=${timeout}`,
+      `--jobs=${jobs}`,
+      ...files,
+    ],
+    { cwd: repository, stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  const forward = (signal: NodeJS.Signals): void => void tap.kill(signal);
+  process.on('SIGTERM', forward).on('SIGINT', forward);
+
+  const parser = report(tally);
+  tap.stdout.pipe(parser);
+  const [status] = await Promise.all([
+    new Promise<string>((resolve, reject) => {
+      tap.on('error', reject);
+      tap.on('close', (code, signal) => resolve(signal ?? `status ${code}`));
+    }),
+    new Promise((resolve) => parser.on('complete', resolve)),
+  ]);
+  process.off('SIGTERM', forward).off('SIGINT', forward);
+  if (status !== 'status 0' && tally.failed === before) {
+    tally.failed++;
+    console.log(`not ok tap itself ended with ${status}`);
+  }
+}
+
+/** A TAP parser that prints one line per file and every failure, and counts assertions. */
+function report(tally: Tally): Parser {
+  const parser = new Parser();
+  const file: Tally = { passed: 0, failed: 0 };
+  const fail = (result: Result): void => {
+    file.failed++;
+    const why = result.skip !== false ? ' (skipped)' : result.todo !== false ? ' (to do)' : '';
+    console.log(`\nnot ok ${result.fullname}${why}\n${describe(result.diag)}`);
+  };
+  // These tell of assertions, and of a test or a file only where it failed by itself (plan, exit status, time-out).
+  parser.on('pass', () => file.passed++);
+  parser.on('fail', fail).on('skip', fail).on('todo', fail);
+  parser.on('extra', (text: string) => process.stdout.write(text));
+  parser.on('bailout', (reason: string) => {
+    file.failed++;
+    console.log(`\nnot ok bail out: ${reason}`);
+  });
+  // A failure of the file itself is told after the file's own line, so what is known is said when the next one starts.
+  let finished: Result | undefined;
+  const conclude = (): void => {
+    if (finished === undefined) return;
+    const word = file.failed === 0 && finished.ok ? 'ok    ' : 'not ok';
+    const seconds = ((finished.time ?? 0) / 1000).toFixed(1);
+    console.log(`${word} ${finished.name}: ${file.passed} passed, ${file.failed} failed, ${seconds} s`);
+    tally.passed += file.passed;
+    tally.failed += file.failed;
+    file.passed = file.failed = 0;
+    finished = undefined;
+  };
+  parser.on('child', conclude);
+  parser.on('assert', (result: Result) => {
+    conclude();
+    finished = result;
+  });
+  parser.on('complete', () => {
+    conclude();
+    tally.failed += file.failed;
+  });
+  return parser;
+}
+
+/** How tap started the file, and what the stack says better. */
+const noise = new Set([
+  'stdio',
+  'cwd',
+  'externalID',
+  'command',
+  'args',
+  'jobId',
+  'at',
+  'source',
+  'tapCaught',
+]);
+
+/** The diagnostics of a failed assertion, indented, with text that has lines of its own kept as it is. */
+function describe(diagnostics: unknown): string {
+  if (typeof diagnostics !== 'object' || diagnostics === null) return '';
+  const parts: string[] = [];
+  for (const [key, value] of Object.entries(diagnostics)) {
+    if (noise.has(key)) continue;
+    const text = typeof value === 'string' ? value.trimEnd() : inspect(value, { depth: 6, breakLength: 100 });
+    parts.push(text.includes('\n') ? `${key}:\n${indent(text)}` : `${key}: ${text}`);
+  }
+  return indent(parts.join('\n')) + '\n';
+}
+
+function indent(text: string): string {
+  return text.replaceAll(/^/gm, '    ');
+}
+
+process.exitCode = await main();

@@ -1,0 +1,52 @@
+import { vmshim } from '#wire';
+import { type ClientStream, TtrpcClient } from '../ttrpc/client.ts';
+import { CONTROL_SERVICE, type VmStatus } from './control-service.ts';
+
+const wire = vmshim.control.v1;
+
+/** `vmctl`'s side of the control API, one connection per VM. */
+export class ControlClient implements AsyncDisposable {
+  readonly #client: TtrpcClient;
+
+  private constructor(client: TtrpcClient) {
+    this.#client = client;
+  }
+
+  static async connect(socketPath: string, signal: AbortSignal): Promise<ControlClient> {
+    return new ControlClient(await TtrpcClient.connect(socketPath, { signal }));
+  }
+
+  async status(signal: AbortSignal): Promise<VmStatus> {
+    const payload = wire.StatusRequest.encode({}).finish();
+    return wire.StatusResponse.decode(await this.#client.call(CONTROL_SERVICE, 'Status', payload, { signal }));
+  }
+
+  console(replayBytes: number): ConsoleStream {
+    return new ConsoleStream(this.#client.openStream(CONTROL_SERVICE, 'Console', wire.ConsoleRequest.encode({ replayBytes }).finish()));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#client[Symbol.asyncDispose]();
+  }
+}
+
+/** The console of a running VM: iterate for output, `type` for input. */
+export class ConsoleStream implements AsyncIterable<Uint8Array> {
+  readonly #stream: ClientStream;
+
+  constructor(stream: ClientStream) {
+    this.#stream = stream;
+  }
+
+  async type(data: Uint8Array): Promise<void> {
+    await this.#stream.send(wire.ConsoleInput.encode({ data }).finish());
+  }
+
+  close(): void {
+    this.#stream.closeSend();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, void> {
+    for await (const message of this.#stream) yield wire.ConsoleOutput.decode(message).data;
+  }
+}

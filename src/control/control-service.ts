@@ -1,0 +1,46 @@
+import { vmshim } from '#wire';
+import type { MethodDefinition } from '../ttrpc/method.ts';
+
+const wire = vmshim.control.v1;
+
+export const CONTROL_SERVICE = 'vmshim.control.v1.Control';
+
+export type VmStatus = vmshim.control.v1.StatusResponse.$Properties;
+
+/** What the control service needs of a VM. */
+export interface ControlTarget {
+  status(): VmStatus;
+  /** A live view of the console with the last `replayBytes` of its past. */
+  attach(options: { replayBytes: number }): ConsoleView;
+}
+
+export interface ConsoleView extends Disposable {
+  readonly output: AsyncIterable<Uint8Array>;
+  write(data: Uint8Array): Promise<void>;
+}
+
+/** The operator's API of one VM, see proto/control.proto. */
+export function controlService(target: ControlTarget): Record<string, MethodDefinition> {
+  return {
+    Status: { kind: 'unary', handle: () => wire.StatusResponse.encode(target.status()).finish() },
+    Console: {
+      kind: 'stream',
+      handle: async (request, channel, call) => {
+        using view = target.attach(wire.ConsoleRequest.decode(request));
+        // Leaving closes the view, which ends the loop below.
+        call.signal.addEventListener('abort', () => view[Symbol.dispose](), { once: true });
+        const typing = (async () => {
+          for await (const message of channel) {
+            const { data } = wire.ConsoleInput.decode(message);
+            if (data.length > 0) await view.write(data);
+          }
+          view[Symbol.dispose]();
+        })();
+        // What is typed at a console that has ended has nowhere to go.
+        typing.catch(() => view[Symbol.dispose]());
+        for await (const data of view.output) await channel.send(wire.ConsoleOutput.encode({ data }).finish());
+        return undefined;
+      },
+    },
+  };
+}

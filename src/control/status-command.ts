@@ -1,0 +1,74 @@
+import { type Command, type CommandContext, parseCommandLine, UsageError } from './command.ts';
+import { ControlClient } from './control-client.ts';
+import type { VmStatus } from './control-service.ts';
+import { findVm, readVmRecords } from './vm-directory.ts';
+
+export const statusCommand: Command = {
+  name: 'status',
+  usage: 'VM [--namespace NS] [--json]',
+  summary: 'everything about one VM, and why it ended',
+  details: `VM is a container id, the beginning of one, or the VM's name.
+
+  vmctl status web-1
+  vmctl status web-1 --json | jq .timeline`,
+  options: [
+    { flag: '--namespace NS', text: 'only VMs of this containerd namespace' },
+    { flag: '--json', text: 'one JSON object instead of lines' },
+  ],
+  takesVm: true,
+  async run(args, context) {
+    const { values, positionals } = parseCommandLine(args, {
+      json: { type: 'boolean' },
+      namespace: { type: 'string' },
+    });
+    await using client = await connectVm(context, positionals, values.namespace);
+    const status = await client.status(context.signal);
+    context.print(values.json === true ? `${JSON.stringify(status, null, 2)}\n` : describe(status));
+    return 0;
+  },
+};
+
+/** The control connection of the VM that a command line names. */
+export async function connectVm(context: CommandContext, positionals: readonly string[], namespace: string | undefined): Promise<ControlClient> {
+  const [wanted, ...more] = positionals;
+  if (wanted === undefined || more.length > 0) throw new UsageError('give exactly one VM; "vmctl list" shows the ones there are');
+  const record = findVm(readVmRecords(context.host, context.config().stateDir), wanted, namespace);
+  return await ControlClient.connect(`${record.runDir}/control.sock`, context.signal);
+}
+
+function describe(status: VmStatus): string {
+  const time = (ms: number | null | undefined): string => (ms === null || ms === undefined || ms === 0 ? '' : new Date(ms).toISOString());
+  const pid = (value: number | null | undefined): string => (value === null || value === undefined || value === 0 ? '' : String(value));
+  const ended = status.exitReason === '' ? '' : `${status.exitReason ?? ''} (exit status ${status.exitStatus ?? 0})`;
+  const lines: [string, string][] = [
+    ['name', status.name ?? ''],
+    ['id', status.id ?? ''],
+    ['namespace', status.namespace ?? ''],
+    ['state', status.state ?? ''],
+    ['ended', ended],
+    ['created', time(status.createdAtMs)],
+    ['started', time(status.startedAtMs)],
+    ['exited', time(status.exitedAtMs)],
+    ['vCPUs', String(status.vcpus ?? 0)],
+    ['memory', `${Math.round((status.memoryBytes ?? 0) / 2 ** 20)} MiB`],
+    ['machine', `${status.machine ?? ''}, firmware ${status.firmware ?? ''}, QEMU ${status.qemuVersion ?? ''}`],
+    ['accelerator', `${status.accel ?? ''}: ${status.accelReason ?? ''}`],
+    ['network', status.network ?? ''],
+    ['uuid', status.uuid ?? ''],
+    ['root disk', status.rootDisk ?? ''],
+    ['console log', status.consoleLog ?? ''],
+    ['bundle', status.bundle ?? ''],
+    ['QEMU pid', pid(status.qemuPid)],
+    ['shim', `pid ${status.shimPid ?? 0}, version ${status.shimVersion ?? ''}`],
+    ...(status.warnings ?? []).map((warning): [string, string] => ['warning', warning]),
+  ];
+  const shown = lines.filter(([, value]) => value !== '');
+  const width = Math.max(...shown.map(([label]) => label.length));
+  return shown.map(([label, value]) => `${label.padEnd(width)}  ${value}\n`).join('') + timeline(status);
+}
+
+function timeline({ timeline: marks = [] }: VmStatus): string {
+  const first = marks?.[0]?.atMs;
+  if (marks === null || first === null || first === undefined) return '';
+  return `timeline\n${marks.map(({ name, atMs }) => `${((atMs ?? 0) - first).toFixed(1).padStart(10)} ms  ${name ?? ''}\n`).join('')}`;
+}

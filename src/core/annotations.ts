@@ -1,0 +1,190 @@
+import { VmError } from './errors.ts';
+import { suggestName } from './nearest-name.ts';
+import {
+  isVcpus,
+  MAX_VCPUS,
+  parseAccel,
+  parseCpuModel,
+  parseFirmware,
+  parseMachine,
+  parseNetworkMode,
+} from './parse-choices.ts';
+import { parsePortForwards } from './parse-port-forwards.ts';
+import { parseQuantity } from './quantity.ts';
+import { show } from './spec-field.ts';
+
+export const ANNOTATION_PREFIX = 'vmshim.io/';
+
+/** One annotation as the user meets it; the texts are what `docs/annotations.md` and the error messages say. */
+export interface Annotation<T> {
+  /** What a value is, as the end of a sentence: "give …". */
+  readonly type: string;
+  readonly default: string;
+  readonly example: string;
+  readonly description: string;
+  /** Undefined for a malformed value. */
+  readonly parse: (value: string) => T | undefined;
+}
+
+/** Everything a pod can say about its VM by annotation. */
+export const ANNOTATIONS = {
+  cpus: {
+    type: `a whole number from 1 to ${MAX_VCPUS}`,
+    default: 'the CPU limit, rounded up; without a limit `defaults.cpus` of the config file (1)',
+    example: '2',
+    description: 'Number of virtual CPUs.',
+    parse: (value) => (/^\d{1,3}$/.test(value) && isVcpus(Number(value)) ? Number(value) : undefined),
+  },
+  memory: {
+    type: 'a Kubernetes quantity of bytes',
+    default: 'the memory limit; without a limit `defaults.memory` of the config file (512Mi)',
+    example: '2Gi',
+    description: 'Guest RAM, rounded down to a multiple of 1 MiB; at least 64Mi, for `microvm` 32Mi.',
+    parse: parseQuantity,
+  },
+  machine: {
+    type: 'q35 or microvm',
+    default: '`defaults.machine` of the config file (q35)',
+    example: 'microvm',
+    description: 'Kind of machine: a PC with PCI, or the minimal one that starts faster.',
+    parse: parseMachine,
+  },
+  firmware: {
+    type: 'bios or uefi',
+    default: '`defaults.firmware` of the config file (bios); always bios for `microvm`',
+    example: 'uefi',
+    description: 'Firmware that the guest boots with.',
+    parse: parseFirmware,
+  },
+  'cpu-model': {
+    type: 'the name of a CPU model of QEMU, without features',
+    default: '`defaults.cpu_model` of the config file (default: the host’s CPU under KVM, `max` under TCG)',
+    example: 'Skylake-Server-v4',
+    description: 'CPU that the guest sees.',
+    parse: parseCpuModel,
+  },
+  accel: {
+    type: 'auto, kvm or tcg',
+    default: '`accel` of the config file (auto: KVM where the host has it)',
+    example: 'kvm',
+    description: 'How the guest’s instructions run: on the processor, or translated.',
+    parse: parseAccel,
+  },
+  network: {
+    type: 'user or none',
+    default: '`defaults.network` of the config file (user)',
+    example: 'none',
+    description: 'Network of the guest: QEMU’s own, which needs no privileges, or none.',
+    parse: parseNetworkMode,
+  },
+  'port-forwards': {
+    type: 'a comma-separated list of protocol:[host IPv4 address]:host port:guest port, each host port once',
+    default: 'none',
+    example: 'tcp:127.0.0.1:8022:22,udp::5353:53',
+    description:
+      'Ports of the host that lead to the guest, for the network `user`. Without an address: on all addresses.',
+    parse: parsePortForwards,
+  },
+  mac: {
+    type: 'a unicast MAC address',
+    default: '52:54:00 and three bytes that stay the same for the life of the pod',
+    example: '52:54:00:12:34:56',
+    description: 'MAC address of the guest’s first network card.',
+    parse: parseMac,
+  },
+  'root-size': {
+    type: 'a Kubernetes quantity of bytes above 0',
+    default: 'the size of the image’s disk',
+    example: '20Gi',
+    description: 'Size of the root disk when larger than the image’s own, rounded up to a multiple of 1 MiB.',
+    parse: (value) => parseQuantity(value) || undefined,
+  },
+  kernel: {
+    type: 'an absolute path in the image, without ".."',
+    default: 'none: the guest boots from its disk',
+    example: '/boot/vmlinuz',
+    description: 'Kernel in the image that is booted directly.',
+    parse: parseImagePath,
+  },
+  initrd: {
+    type: 'an absolute path in the image, without ".."',
+    default: 'none',
+    example: '/boot/initrd.img',
+    description: 'Initial RAM disk for `kernel`. With one the image needs no disk.',
+    parse: parseImagePath,
+  },
+  cmdline: {
+    type: 'at most 2047 printable characters',
+    default: 'empty',
+    example: 'console=ttyS0 root=/dev/vda1',
+    description: 'Command line for `kernel`.',
+    parse: (value) => (/^[^\p{Cc}]{0,2047}$/u.test(value) ? value : undefined),
+  },
+  name: {
+    type: 'at most 253 letters, digits, dots, dashes and underscores, the first a letter or digit',
+    default: 'the name of the pod; without a pod the id of the container',
+    example: 'web-1',
+    description: 'Name of the VM, for the guest and for `ps`.',
+    parse: parseVmName,
+  },
+} as const satisfies Record<string, Annotation<unknown>>;
+
+/** Written by operators and the node agent for each other while the VM runs; a spec may carry them along. */
+export const AGENT_KEYS: readonly string[] = ['power-request', 'power-status'];
+
+type Table = typeof ANNOTATIONS;
+export type AnnotationKey = keyof Table;
+export type AnnotationValues = {
+  readonly [K in AnnotationKey]?: Exclude<ReturnType<Table[K]['parse']>, undefined>;
+};
+
+/**
+ * Reads all annotations under our prefix, ignores all others. Throws InvalidArgument for a key that is not in the table
+ * and for a malformed value, with the remedy.
+ */
+export function parseAnnotations(annotations: Readonly<Record<string, unknown>>): AnnotationValues {
+  const values: Partial<Record<AnnotationKey, unknown>> = {};
+  for (const [name, value] of Object.entries(annotations)) {
+    if (!name.startsWith(ANNOTATION_PREFIX)) continue;
+    const key = name.slice(ANNOTATION_PREFIX.length);
+    if (AGENT_KEYS.includes(key)) continue;
+    if (!isKnown(key))
+      throw new VmError('InvalidArgument', `unknown annotation ${show(name)}; ${suggest(key)}`);
+    const annotation: Annotation<unknown> = ANNOTATIONS[key];
+    const parsed = typeof value === 'string' ? annotation.parse(value.trim()) : undefined;
+    if (parsed === undefined) {
+      throw new VmError(
+        'InvalidArgument',
+        `annotation ${name} is ${show(value)}; give ${annotation.type}, such as "${annotation.example}"`,
+      );
+    }
+    values[key] = parsed;
+  }
+  return values as AnnotationValues;
+}
+
+/** A name that is safe wherever the VM's name goes. */
+export function parseVmName(value: string): string | undefined {
+  return /^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$/.test(value) ? value : undefined;
+}
+
+function isKnown(key: string): key is AnnotationKey {
+  return Object.hasOwn(ANNOTATIONS, key);
+}
+
+function suggest(key: string): string {
+  const known = Object.keys(ANNOTATIONS).map((name) => ANNOTATION_PREFIX + name);
+  return suggestName(ANNOTATION_PREFIX + key, known);
+}
+
+function parseMac(value: string): string | undefined {
+  const mac = value.toLowerCase();
+  const first = Number.parseInt(mac.slice(0, 2), 16);
+  const wellFormed = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/.test(mac);
+  return wellFormed && (first & 1) === 0 && mac !== '00:00:00:00:00:00' ? mac : undefined;
+}
+
+function parseImagePath(value: string): string | undefined {
+  if (!/^\/[^\p{Cc}]{1,4094}$/u.test(value) || value.endsWith('/')) return undefined;
+  return value.split('/').includes('..') ? undefined : value;
+}

@@ -1,0 +1,219 @@
+import { parse, TomlError } from 'smol-toml';
+import { VmError } from './errors.ts';
+import { suggestName } from './nearest-name.ts';
+import {
+  isVcpus,
+  MAX_VCPUS,
+  parseAccel,
+  parseCpuModel,
+  parseFirmware,
+  parseMachine,
+  parseNetworkMode,
+} from './parse-choices.ts';
+import { formatBytes, MIB, parseQuantity } from './quantity.ts';
+import { show } from './spec-field.ts';
+import { type TomlLines, tomlLines } from './toml-lines.ts';
+import type { AccelChoice, CpuModel, FirmwareKind, MachineKind, NetworkSpec } from './vm-spec.ts';
+
+/** What the node's administrator decides, complete: every key has a default. */
+export interface Config {
+  /** Absolute path of qemu-system-x86_64. */
+  readonly qemu: string;
+  /** Absolute path of qemu-img. */
+  readonly qemuImg: string;
+  readonly accel: AccelChoice;
+  /** Volatile state; gone after a reboot of the node. */
+  readonly stateDir: string;
+  /** Persistent state: disks. */
+  readonly dataDir: string;
+  /** Version of the answer to containerd's `start`: 2 works from 1.7 on, 3 from 2.0 on. */
+  readonly bootstrapVersion: 2 | 3;
+  readonly console: {
+    /** Size in bytes at which the console log is rotated. */
+    readonly logBytes: number;
+    /** Files of console log that are kept per VM, the current one included. */
+    readonly logFiles: number;
+  };
+  /** Absolute paths of the UEFI firmware and of the template for its variables. */
+  readonly firmware: { readonly uefiCode: string; readonly uefiVars: string };
+  /** What a VM gets where neither its annotations nor its limits say otherwise. */
+  readonly defaults: {
+    readonly machine: MachineKind;
+    readonly cpus: number;
+    readonly memoryBytes: number;
+    readonly cpuModel: CpuModel;
+    readonly firmware: FirmwareKind;
+    readonly network: NetworkSpec['mode'];
+  };
+}
+
+/** One key: what a value is (the end of "must be …"), and its reader, which gives undefined for a wrong value. */
+interface Key<T> {
+  readonly type: string;
+  readonly fallback: T;
+  readonly parse: (value: unknown) => T | undefined;
+}
+
+/** The keys of the file. A nested record is a table. */
+const SCHEMA = {
+  qemu: path('/usr/bin/qemu-system-x86_64'),
+  qemu_img: path('/usr/bin/qemu-img'),
+  accel: word('auto, kvm or tcg', 'auto', parseAccel),
+  state_dir: path('/run/vmshim'),
+  data_dir: path('/var/lib/vmshim'),
+  bootstrap_version: {
+    type: '2 or 3',
+    fallback: 2 as 2 | 3,
+    parse: (value: unknown) => (value === 2 || value === 3 ? value : undefined),
+  },
+  console: {
+    log_bytes: bytes('8Mi', 64 << 10),
+    log_files: number('a whole number from 1 to 100', 2, (n) => n >= 1 && n <= 100),
+  },
+  firmware: {
+    uefi_code: path('/usr/share/OVMF/OVMF_CODE_4M.fd'),
+    uefi_vars: path('/usr/share/OVMF/OVMF_VARS_4M.fd'),
+  },
+  defaults: {
+    machine: word('q35 or microvm', 'q35', parseMachine),
+    cpus: number(`a whole number from 1 to ${MAX_VCPUS}`, 1, isVcpus),
+    memory: bytes('512Mi', 32 * MIB),
+    cpu_model: word('the name of a CPU model of QEMU, without features', 'default', parseCpuModel),
+    firmware: word('bios or uefi', 'bios', parseFirmware),
+    network: word('user or none', 'user', parseNetworkMode),
+  },
+};
+
+/**
+ * Reads a configuration file (TOML 1.0). `origin` is how messages name it, normally its path. Throws InvalidArgument
+ * that begins with origin and line, for what is no TOML, for unknown keys and for wrong values.
+ */
+export function parseConfig(toml: string, origin: string): Config {
+  const root = new Table(parseToml(toml, origin), [], {
+    origin,
+    // Looked for only when there is something to complain about.
+    lineOf: (path) => tomlLines(toml)(path),
+  });
+  root.expectOnly(SCHEMA);
+  const [log, firmware, defaults] = [root.table('console'), root.table('firmware'), root.table('defaults')];
+  log.expectOnly(SCHEMA.console);
+  firmware.expectOnly(SCHEMA.firmware);
+  defaults.expectOnly(SCHEMA.defaults);
+  return {
+    qemu: root.read('qemu', SCHEMA.qemu),
+    qemuImg: root.read('qemu_img', SCHEMA.qemu_img),
+    accel: root.read('accel', SCHEMA.accel),
+    stateDir: root.read('state_dir', SCHEMA.state_dir),
+    dataDir: root.read('data_dir', SCHEMA.data_dir),
+    bootstrapVersion: root.read('bootstrap_version', SCHEMA.bootstrap_version),
+    console: {
+      logBytes: log.read('log_bytes', SCHEMA.console.log_bytes),
+      logFiles: log.read('log_files', SCHEMA.console.log_files),
+    },
+    firmware: {
+      uefiCode: firmware.read('uefi_code', SCHEMA.firmware.uefi_code),
+      uefiVars: firmware.read('uefi_vars', SCHEMA.firmware.uefi_vars),
+    },
+    defaults: {
+      machine: defaults.read('machine', SCHEMA.defaults.machine),
+      cpus: defaults.read('cpus', SCHEMA.defaults.cpus),
+      memoryBytes: defaults.read('memory', SCHEMA.defaults.memory),
+      cpuModel: defaults.read('cpu_model', SCHEMA.defaults.cpu_model),
+      firmware: defaults.read('firmware', SCHEMA.defaults.firmware),
+      network: defaults.read('network', SCHEMA.defaults.network),
+    },
+  };
+}
+
+function parseToml(toml: string, origin: string): unknown {
+  try {
+    return parse(toml);
+  } catch (error) {
+    if (!(error instanceof TomlError)) throw VmError.from(error, origin);
+    const [reason = ''] = error.message.split('\n');
+    throw new VmError('InvalidArgument', `${origin}:${error.line}: ${reason}`, { cause: error });
+  }
+}
+
+/** One table of the file, to be read by the schema. */
+class Table {
+  readonly #value: object;
+  readonly #path: readonly string[];
+  readonly #file: { readonly origin: string; readonly lineOf: TomlLines };
+
+  constructor(value: unknown, path: readonly string[], file: { origin: string; lineOf: TomlLines }) {
+    this.#path = path;
+    this.#file = file;
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+      throw this.#wrong(path, `${path.join('.')} must be a table, but is ${show(value)}`);
+    }
+    this.#value = value;
+  }
+
+  expectOnly(schema: object): void {
+    for (const key of Object.keys(this.#value)) {
+      if (Object.hasOwn(schema, key)) continue;
+      const hint = suggestName(key, Object.keys(schema));
+      throw this.#wrong([...this.#path, key], `unknown key "${[...this.#path, key].join('.')}"; ${hint}`);
+    }
+  }
+
+  table(key: string): Table {
+    return new Table(this.#get(key) ?? {}, [...this.#path, key], this.#file);
+  }
+
+  read<T>(key: string, expected: Key<T>): T {
+    const value = this.#get(key);
+    if (value === undefined) return expected.fallback;
+    const parsed = expected.parse(value);
+    if (parsed !== undefined) return parsed;
+    const path = [...this.#path, key];
+    throw this.#wrong(path, `${path.join('.')} must be ${expected.type}, but is ${show(value)}`);
+  }
+
+  #get(key: string): unknown {
+    return Object.entries(this.#value).find(([name]) => name === key)?.[1];
+  }
+
+  #wrong(path: readonly string[], message: string): VmError {
+    return new VmError('InvalidArgument', `${this.#file.origin}:${this.#file.lineOf(path)}: ${message}`);
+  }
+}
+
+function path(fallback: string): Key<string> {
+  return {
+    type: 'an absolute path without ".."',
+    fallback,
+    parse: (value) =>
+      typeof value === 'string' && /^\/[^\p{Cc}]+$/u.test(value) && !value.split('/').includes('..')
+        ? value
+        : undefined,
+  };
+}
+
+function word<T extends string>(type: string, fallback: T, parse: (text: string) => T | undefined): Key<T> {
+  return { type, fallback, parse: (value) => (typeof value === 'string' ? parse(value) : undefined) };
+}
+
+function number(type: string, fallback: number, accepts: (value: number) => boolean): Key<number> {
+  return {
+    type,
+    fallback,
+    parse: (value) =>
+      typeof value === 'number' && Number.isInteger(value) && accepts(value) ? value : undefined,
+  };
+}
+
+/** A quantity as text, or a number of bytes. */
+function bytes(fallback: string, least: number): Key<number> {
+  const parse = (value: unknown): number | undefined => {
+    const amount =
+      typeof value === 'number' || typeof value === 'string' ? parseQuantity(String(value)) : undefined;
+    return amount !== undefined && amount >= least ? amount : undefined;
+  };
+  return {
+    type: `a quantity of at least ${formatBytes(least)}, such as "${fallback}"`,
+    fallback: parse(fallback) ?? least,
+    parse,
+  };
+}

@@ -1,0 +1,23 @@
+import type { AccelChoice, CpuModel, FirmwareKind, MachineKind, NetworkSpec } from './vm-spec.ts';
+
+/** Readers of the words that config file and annotations have in common; undefined for what is no such word. */
+
+export const MAX_VCPUS = 255;
+
+export const parseAccel = oneOf<AccelChoice>(['auto', 'kvm', 'tcg']);
+export const parseMachine = oneOf<MachineKind>(['q35', 'microvm']);
+export const parseFirmware = oneOf<FirmwareKind>(['bios', 'uefi']);
+export const parseNetworkMode = oneOf<NetworkSpec['mode']>(['user', 'none']);
+
+/** The name of a model alone: features after a comma would be options of QEMU's that nobody looked at. */
+export function parseCpuModel(text: string): CpuModel | undefined {
+  return /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(text) ? text : undefined;
+}
+
+export function isVcpus(count: number): boolean {
+  return Number.isInteger(count) && count >= 1 && count <= MAX_VCPUS;
+}
+
+function oneOf<T extends string>(words: readonly T[]): (text: string) => T | undefined {
+  return (text) => words.find((word) => word === text);
+}

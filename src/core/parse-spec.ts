@@ -1,0 +1,175 @@
+import { ANNOTATION_PREFIX, type AnnotationValues, parseAnnotations, parseVmName } from './annotations.ts';
+import type { Config } from './config.ts';
+import { VmError } from './errors.ts';
+import { isVcpus, MAX_VCPUS } from './parse-choices.ts';
+import { identify, parseOwner } from './parse-owner.ts';
+import { formatBytes, MIB } from './quantity.ts';
+import { show, SpecField } from './spec-field.ts';
+import type {
+  BootSource,
+  CpuResources,
+  FirmwareKind,
+  MachineKind,
+  NetworkSpec,
+  VmOwner,
+  VmSpec,
+} from './vm-spec.ts';
+
+const CFS_PERIOD_US = 100_000;
+/** Some write "no limit" as the largest int64 or close to it. No machine has as much memory as 2^50 bytes. */
+const UNLIMITED_BYTES = 2 ** 50;
+const MAX_INT64 = 2 ** 63;
+const CPU_LIST = /^\d+(-\d+)?(,\d+(-\d+)?)*$/;
+
+/**
+ * Everything that is said about a VM, parsed: the OCI runtime spec (config.json, https://github.com/opencontainers/
+ * runtime-spec) with its annotations, and the configuration. An annotation wins over a limit, a limit over a default.
+ * Throws InvalidArgument with the field, its value and the remedy, whatever `spec` is.
+ */
+export function parseVmSpec(input: {
+  readonly id: string;
+  readonly namespace: string;
+  readonly spec: unknown;
+  readonly config: Config;
+}): VmSpec {
+  const { id, namespace, config } = input;
+  const spec = new SpecField(input.spec, 'config.json');
+  const annotations = spec.at('annotations');
+  const said = parseAnnotations(annotations.object() ?? {});
+  const owner = parseOwner(annotations);
+  const identity = identify(owner, namespace, id);
+  const resources = parseCpuResources(spec.at('linux').at('resources').at('cpu'));
+  const machine = said.machine ?? config.defaults.machine;
+  return {
+    id,
+    namespace,
+    name: said.name ?? ownName(owner, id),
+    uuid: identity.uuid,
+    owner,
+    vcpus: said.cpus ?? limitedVcpus(resources) ?? config.defaults.cpus,
+    memoryBytes: parseMemory(
+      said,
+      spec.at('linux').at('resources').at('memory').at('limit'),
+      machine,
+      config,
+    ),
+    cpuModel: said['cpu-model'] ?? config.defaults.cpuModel,
+    accel: said.accel ?? config.accel,
+    machine,
+    firmware: chooseFirmware(said, machine, config),
+    boot: parseBoot(said),
+    network: parseNetwork(said, identity.mac, config),
+    rootDiskBytes: said['root-size'] === undefined ? undefined : Math.ceil(said['root-size'] / MIB) * MIB,
+    cgroupsPath: parseCgroupsPath(spec.at('linux').at('cgroupsPath')),
+    resources,
+  };
+}
+
+function ownName(owner: VmOwner, id: string): string {
+  return (owner.kind === 'pod' ? parseVmName(owner.name) : undefined) ?? id;
+}
+
+function parseCpuResources(cpu: SpecField): CpuResources {
+  return {
+    cpuShares: positive(cpu.at('shares').integer(0)),
+    cpuQuota: positive(cpu.at('quota').integer(-1)),
+    cpuPeriod: positive(cpu.at('period').integer(0)),
+    cpusetCpus: cpuList(cpu.at('cpus')),
+    cpusetMems: cpuList(cpu.at('mems')),
+  };
+}
+
+/** 0 and -1 are how the OCI spec's writers say "no limit". */
+function positive(value: number | undefined): number | undefined {
+  return value !== undefined && value > 0 ? value : undefined;
+}
+
+function cpuList(field: SpecField): string | undefined {
+  const list = field.text() ?? '';
+  if (list === '') return undefined;
+  if (!CPU_LIST.test(list)) throw field.invalid('a list of numbers and ranges such as "0-3,8"');
+  return list;
+}
+
+function limitedVcpus(resources: CpuResources): number | undefined {
+  if (resources.cpuQuota === undefined) return undefined;
+  const vcpus = Math.ceil(resources.cpuQuota / (resources.cpuPeriod ?? CFS_PERIOD_US));
+  if (isVcpus(vcpus)) return vcpus;
+  throw new VmError(
+    'InvalidArgument',
+    `the CPU limit asks for ${vcpus} vCPUs; a VM has at most ${MAX_VCPUS}: lower limits.cpu or set ${ANNOTATION_PREFIX}cpus`,
+  );
+}
+
+function parseMemory(
+  said: AnnotationValues,
+  limitField: SpecField,
+  machine: MachineKind,
+  config: Config,
+): number {
+  const asked = limitField.integer(-1, MAX_INT64);
+  const limit = asked === undefined || asked >= UNLIMITED_BYTES ? undefined : positive(asked);
+  const bytes = said.memory ?? limit ?? config.defaults.memoryBytes;
+  const rounded = Math.floor(bytes / MIB) * MIB;
+  const least = (machine === 'microvm' ? 32 : 64) * MIB;
+  if (rounded >= least) return rounded;
+  const source =
+    said.memory !== undefined
+      ? `annotation ${ANNOTATION_PREFIX}memory`
+      : limit !== undefined
+        ? 'the memory limit'
+        : 'defaults.memory of the config file';
+  throw new VmError(
+    'InvalidArgument',
+    `${source} is ${formatBytes(bytes)}; a ${machine} VM needs at least ${formatBytes(least)}: raise it`,
+  );
+}
+
+function chooseFirmware(said: AnnotationValues, machine: MachineKind, config: Config): FirmwareKind {
+  if (machine !== 'microvm') return said.firmware ?? config.defaults.firmware;
+  if (said.firmware !== 'uefi') return 'bios';
+  throw new VmError(
+    'InvalidArgument',
+    `annotation ${ANNOTATION_PREFIX}firmware is "uefi", which a microvm cannot boot: remove it or set ${ANNOTATION_PREFIX}machine to "q35"`,
+  );
+}
+
+function parseBoot(said: AnnotationValues): BootSource {
+  const { kernel, initrd, cmdline } = said;
+  if (kernel !== undefined) {
+    return {
+      kind: 'kernel',
+      kernel,
+      initrd,
+      cmdline: cmdline ?? '',
+      disk: initrd === undefined ? 'required' : 'optional',
+    };
+  }
+  for (const key of ['initrd', 'cmdline'] as const) {
+    const value = said[key];
+    if (value === undefined) continue;
+    throw new VmError(
+      'InvalidArgument',
+      `annotation ${ANNOTATION_PREFIX}${key} is ${show(value)} but there is no kernel to give it to: set ${ANNOTATION_PREFIX}kernel as well`,
+    );
+  }
+  return { kind: 'disk' };
+}
+
+function parseNetwork(said: AnnotationValues, mac: string, config: Config): NetworkSpec {
+  const mode = said.network ?? config.defaults.network;
+  const forwards = said['port-forwards'] ?? [];
+  if (mode === 'user') return { mode, mac: said.mac ?? mac, forwards };
+  if (forwards.length === 0) return { mode };
+  throw new VmError(
+    'InvalidArgument',
+    `annotation ${ANNOTATION_PREFIX}port-forwards is set but the VM has no network: set ${ANNOTATION_PREFIX}network to "user"`,
+  );
+}
+
+function parseCgroupsPath(field: SpecField): string | undefined {
+  const path = field.text() ?? '';
+  if (path === '') return undefined;
+  if (path.includes('\0') || path.split('/').includes('..')) throw field.invalid('a path without ".."');
+  return path;
+}

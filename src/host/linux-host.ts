@@ -1,0 +1,197 @@
+import {
+  closeSync,
+  constants,
+  fchmodSync,
+  fstatSync,
+  fsyncSync,
+  linkSync,
+  chmodSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  type Stats,
+  unlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { execCommand } from './exec-command.ts';
+import type { ExecOptions, ExecResult, FileInfo, Host, OwnedFd, SpawnedProcess, SpawnPlan } from './host.ts';
+import { errnoName, withErrno } from './linux-errno.ts';
+import { loadNative, type Native } from './native.ts';
+import { ownFd } from './owned-fd.ts';
+import { removeTree } from './remove-tree.ts';
+import { spawnProcess } from './spawn-process.ts';
+
+/** The machine we run on. The native addon is loaded by the first `spawn`. */
+export class LinuxHost implements Host {
+  readonly #native: () => Native;
+
+  constructor(native: () => Native = loadNative) {
+    this.#native = native;
+  }
+
+  readText(path: string): string {
+    return withErrno(`read ${path}`, () => readFileSync(path, 'utf8'));
+  }
+
+  readBytes(fd: number, offset: number, length: number): Buffer {
+    return withErrno(`read descriptor ${fd}`, () => {
+      const bytes = Buffer.alloc(length);
+      let filled = 0;
+      while (filled < length) {
+        const count = readSync(fd, bytes, filled, length - filled, offset + filled);
+        if (count === 0) break;
+        filled += count;
+      }
+      return bytes.subarray(0, filled);
+    });
+  }
+
+  writeText(path: string, text: string): void {
+    withErrno(`write ${path}`, () => writeFileSync(path, text));
+  }
+
+  replaceFile(path: string, text: string, mode: number): void {
+    const directory = dirname(path);
+    // One name per process: a crash leaves at most that one, two processes never write into the same.
+    const temporary = join(directory, `.${basename(path)}.${process.pid}.tmp`);
+    withErrno(`replace ${path}`, () => {
+      try {
+        writeDurably(temporary, text, mode);
+        renameSync(temporary, path);
+      } catch (error) {
+        rmSync(temporary, { force: true });
+        throw error;
+      }
+      syncDirectory(directory);
+    });
+  }
+
+  listDir(path: string): string[] {
+    return withErrno(`list ${path}`, () => readdirSync(path).sort());
+  }
+
+  makeDir(path: string, mode: number): void {
+    withErrno(`make the directory ${path}`, () => {
+      const made = mkdirSync(path, { recursive: true, mode });
+      // mkdir(2) takes the umask off.
+      if (made !== undefined) chmodSync(path, mode);
+    });
+  }
+
+  remove(path: string): void {
+    const info = this.inspect(path);
+    if (info === undefined) return;
+    withErrno(`remove ${path}`, () => {
+      try {
+        if (info.kind === 'directory') rmdirSync(path);
+        else unlinkSync(path);
+      } catch (error) {
+        if (errnoName(error) !== 'ENOENT') throw error;
+      }
+    });
+  }
+
+  removeTree(path: string): void {
+    removeTree(path);
+  }
+
+  inspect(path: string): FileInfo | undefined {
+    return withErrno(`inspect ${path}`, () => {
+      try {
+        return toFileInfo(lstatSync(path));
+      } catch (error) {
+        const name = errnoName(error);
+        if (name === 'ENOENT' || name === 'ENOTDIR') return undefined;
+        throw error;
+      }
+    });
+  }
+
+  inspectFd(fd: number): FileInfo {
+    return withErrno(`inspect descriptor ${fd}`, () => toFileInfo(fstatSync(fd)));
+  }
+
+  writeBytes(fd: number, offset: number, bytes: Uint8Array): void {
+    withErrno(`write descriptor ${fd}`, () => {
+      for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at, offset + at);
+    });
+  }
+
+  appendBytes(fd: number, bytes: Uint8Array): number {
+    return withErrno(`append to descriptor ${fd}`, () => writeSync(fd, bytes));
+  }
+
+  sync(fd: number): void {
+    withErrno(`sync descriptor ${fd}`, () => fsyncSync(fd));
+  }
+
+  link(existing: string, name: string): void {
+    withErrno(`link ${existing} to ${name}`, () => linkSync(existing, name));
+  }
+
+  rename(from: string, to: string): void {
+    withErrno(`rename ${from} to ${to}`, () => renameSync(from, to));
+  }
+
+  open(path: string, flags: number, mode = 0o600): OwnedFd {
+    // libuv adds O_CLOEXEC to every open.
+    return ownFd(withErrno(`open ${path}`, () => openSync(path, flags, mode)));
+  }
+
+  exec(file: string, args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
+    return execCommand(file, args, options);
+  }
+
+  spawn(plan: SpawnPlan): SpawnedProcess {
+    return spawnProcess(this.#native(), plan);
+  }
+}
+
+function writeDurably(path: string, text: string, mode: number): void {
+  const { O_CREAT, O_NOFOLLOW, O_TRUNC, O_WRONLY } = constants;
+  const fd = openSync(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, mode);
+  try {
+    fchmodSync(fd, mode);
+    writeFileSync(fd, text);
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function syncDirectory(path: string): void {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function toFileInfo(stats: Stats): FileInfo {
+  return {
+    kind: fileKind(stats),
+    size: stats.size,
+    mode: stats.mode & 0o7777,
+    uid: stats.uid,
+    mtimeMs: stats.mtimeMs,
+  };
+}
+
+function fileKind(stats: Stats): FileInfo['kind'] {
+  if (stats.isDirectory()) return 'directory';
+  if (stats.isSymbolicLink()) return 'symlink';
+  if (stats.isFIFO()) return 'fifo';
+  if (stats.isSocket()) return 'socket';
+  if (stats.isCharacterDevice()) return 'char-device';
+  if (stats.isBlockDevice()) return 'block-device';
+  return 'file';
+}

@@ -1,0 +1,58 @@
+import { createServer } from 'node:net';
+import { CONTROL_SERVICE, controlService, type VmStatus } from '../control/control-service.ts';
+import { describeExit } from '../core/exit.ts';
+import type { Native } from '../host/native.ts';
+import { TtrpcServer } from '../ttrpc/server.ts';
+import { VERSION } from '../vm/version.ts';
+import type { Task } from './task.ts';
+
+const BACKLOG = 16;
+
+/** Serves `vmctl` on the VM's own socket, which only root can reach; disposing ends it. */
+export async function serveControl(native: Native, task: Task): Promise<AsyncDisposable> {
+  const server = new TtrpcServer();
+  server.addService(CONTROL_SERVICE, controlService({ status: () => statusOf(task), attach: (options) => task.hub.attach(options) }));
+  const listener = createServer();
+  server.serve(listener);
+  const { promise, resolve } = Promise.withResolvers<undefined>();
+  listener.listen({ fd: native.listenUnix(task.machine.names.controlSocket, BACKLOG) }, () => resolve(undefined));
+  await promise;
+  return {
+    [Symbol.asyncDispose]: async () => {
+      listener.close();
+      await server.close();
+    },
+  };
+}
+
+function statusOf({ machine, request, status, exit }: Task): VmStatus {
+  const { spec, facts, state, timeline } = machine;
+  return {
+    id: spec.id,
+    namespace: spec.namespace,
+    name: spec.name,
+    state: status,
+    shimPid: process.pid,
+    qemuPid: state.t === 'exited' ? 0 : machine.pid,
+    vcpus: spec.vcpus,
+    memoryBytes: spec.memoryBytes,
+    machine: facts.machineType,
+    accel: facts.accel,
+    accelReason: facts.accelReason,
+    firmware: spec.firmware,
+    network: spec.network.mode,
+    uuid: spec.uuid,
+    rootDisk: facts.rootDisk,
+    consoleLog: machine.consoleLog,
+    createdAtMs: Math.round(timeline.at('created') ?? 0),
+    startedAtMs: Math.round(timeline.at('continued') ?? 0),
+    exitedAtMs: exit?.at ?? 0,
+    exitStatus: exit?.status ?? 0,
+    exitReason: exit === undefined ? '' : describeExit(exit.reason),
+    warnings: [...facts.warnings],
+    timeline: timeline.entries(),
+    shimVersion: VERSION,
+    bundle: request.bundle,
+    qemuVersion: facts.qemuVersion,
+  };
+}

@@ -1,0 +1,33 @@
+import { VmError, describeError } from '../core/errors.ts';
+import { parseShimArgs } from './args.ts';
+import { VERSION } from '../vm/version.ts';
+
+/**
+ * The program containerd runs. Each action loads only what it needs: `start` and `delete` are on every pod's critical
+ * path and must not pay for the daemon's code.
+ */
+async function main(argv: readonly string[]): Promise<void> {
+  const command = parseShimArgs(argv);
+  switch (command.action) {
+    case 'version':
+      process.stdout.write(`containerd-shim-vm-v2:\n  Version:  ${VERSION}\n`);
+      return;
+    case 'info':
+      (await import("./info.ts")).writeInfo();
+      return;
+    case 'start':
+      await (await import("./start.ts")).start(command.flags);
+      return;
+    case 'delete':
+      await (await import('./delete.ts')).deleteTask(command.flags);
+      return;
+    case 'serve':
+      await (await import('./serve.ts')).serve(command.flags);
+  }
+}
+
+main(process.argv.slice(2)).catch((error: unknown) => {
+  // containerd shows this text to whoever asked for the task, so it is one sentence and no stack.
+  process.stderr.write(`containerd-shim-vm-v2: ${error instanceof VmError ? error.message : describeError(error)}\n`);
+  process.exitCode = 1;
+});

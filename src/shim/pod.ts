@@ -1,0 +1,135 @@
+import { VmError } from '../core/errors.ts';
+import type { TaskExit } from '../core/exit.ts';
+import type { Logger } from '../core/logger.ts';
+import type { CpuResources } from '../core/vm-spec.ts';
+import type { CreateTask, TaskRequest } from './create-task.ts';
+import type { TaskEvents } from './task-events.ts';
+import type { Task } from './task.ts';
+
+type Entry =
+  | { readonly t: 'creating'; readonly abort: AbortController; readonly settled: Promise<unknown> }
+  | { readonly t: 'task'; readonly task: Task; deleting: Promise<TaskExit> | undefined };
+
+/**
+ * Everything one shim serves: the tasks of a pod, or the one task of a bare container. The handlers of the task API
+ * call it and decide nothing themselves. No call waits for another task's, and none holds a lock.
+ */
+export class Pod {
+  readonly #entries = new Map<string, Entry>();
+  readonly #create: CreateTask;
+  readonly #events: TaskEvents;
+  readonly #log: Logger;
+  readonly #onBusy: () => void;
+  readonly #onEmpty: () => void;
+
+  constructor(deps: { create: CreateTask; events: TaskEvents; log: Logger; onBusy: () => void; onEmpty: () => void }) {
+    this.#create = deps.create;
+    this.#events = deps.events;
+    this.#log = deps.log;
+    this.#onBusy = deps.onBusy;
+    this.#onEmpty = deps.onEmpty;
+  }
+
+  get empty(): boolean {
+    return this.#entries.size === 0;
+  }
+
+  tasks(): Task[] {
+    return [...this.#entries.values()].flatMap((entry) => (entry.t === 'task' ? [entry.task] : []));
+  }
+
+  find(id: string): Task | undefined {
+    const entry = this.#entries.get(id);
+    return entry?.t === 'task' ? entry.task : undefined;
+  }
+
+  /** @throws VmError NotFound in the words that containerd's own shim uses. */
+  task(id: string, execId = ''): Task {
+    const task = this.find(id);
+    if (task === undefined) throw new VmError('NotFound', `container "${id}" is not created in this shim`);
+    if (execId !== '') throw new VmError('NotFound', `exec "${execId}" does not exist in container "${id}"`);
+    return task;
+  }
+
+  /** Creates a task with its VM paused before its first instruction; whatever fails or times out leaves nothing. */
+  async create(request: TaskRequest, signal: AbortSignal): Promise<Task> {
+    const { id } = request;
+    if (this.#entries.has(id)) throw new VmError('AlreadyExists', `task "${id}" already exists`);
+    const abort = new AbortController();
+    const creating = this.#createTask(request, AbortSignal.any([signal, abort.signal]));
+    this.#onBusy();
+    this.#entries.set(id, { t: 'creating', abort, settled: creating.catch(() => undefined) });
+    try {
+      const task = await creating;
+      this.#entries.set(id, { t: 'task', task, deleting: undefined });
+      this.#events.created(task, request.rootfs);
+      void task.stopped.then((exit) => this.#events.exited(task, exit));
+      return task;
+    } catch (error) {
+      this.#forget(id);
+      throw error;
+    }
+  }
+
+  async start(id: string, execId: string, signal: AbortSignal): Promise<Task> {
+    const task = this.task(id, execId);
+    await task.start(signal, () => this.#events.started(task));
+    return task;
+  }
+
+  /** Gives back everything a stopped task holds and forgets it. A create in flight is called off. */
+  async delete(id: string, execId: string): Promise<{ task: Task; exit: TaskExit }> {
+    const entry = this.#entries.get(id);
+    if (entry?.t === 'creating' && execId === '') {
+      entry.abort.abort(new VmError('Canceled', `task "${id}" was deleted while it was being created`));
+      await entry.settled;
+    }
+    const task = this.task(id, execId);
+    const current = this.#entries.get(id);
+    if (current?.t !== 'task') throw new VmError('NotFound', `container "${id}" is not created in this shim`);
+    current.deleting ??= this.#delete(task).catch((error: unknown) => {
+      current.deleting = undefined;
+      throw error;
+    });
+    return { task, exit: await current.deleting };
+  }
+
+  async pause(id: string, signal: AbortSignal): Promise<void> {
+    const task = this.task(id);
+    await task.machine.pause(signal);
+    this.#events.paused(task);
+  }
+
+  async resume(id: string, signal: AbortSignal): Promise<void> {
+    const task = this.task(id);
+    await task.machine.resume(signal);
+    this.#events.resumed(task);
+  }
+
+  async update(id: string, change: { cpu: CpuResources; memoryBytes: number | undefined }, signal: AbortSignal): Promise<void> {
+    const { machine } = this.task(id);
+    machine.limitCpu(change.cpu);
+    if (change.memoryBytes !== undefined) await machine.limitMemory(change.memoryBytes, signal);
+  }
+
+  async #createTask(request: TaskRequest, signal: AbortSignal): Promise<Task> {
+    const task = await this.#create(request, signal);
+    if (!signal.aborted) return task;
+    // The caller has given up in the meantime: what it will never hear of must not live on.
+    await task.release();
+    throw VmError.from(signal.reason, `task "${request.id}" was created too late`);
+  }
+
+  async #delete(task: Task): Promise<TaskExit> {
+    const exit = await task.delete();
+    this.#events.deleted(task, exit);
+    this.#log.debug('task deleted', { id: task.id });
+    this.#forget(task.id);
+    return exit;
+  }
+
+  #forget(id: string): void {
+    this.#entries.delete(id);
+    if (this.empty) this.#onEmpty();
+  }
+}

@@ -1,0 +1,90 @@
+import { createServer } from 'node:net';
+import { describeError } from '../core/errors.ts';
+import { textLogger } from '../core/logger.ts';
+import { LinuxHost } from '../host/linux-host.ts';
+import { logFifo } from '../host/log-fifo.ts';
+import { loadNative } from '../host/native.ts';
+import { leanHeap } from '../host/lean-heap.ts';
+import { TtrpcServer } from '../ttrpc/server.ts';
+import { Timeline } from '../vm/timeline.ts';
+import type { ShimFlags } from './args.ts';
+import { createTask } from './create-task.ts';
+import { EventPublisher } from './event-publisher.ts';
+import { eventRoute } from './forward-event.ts';
+import { IdleExit } from './idle-exit.ts';
+import { Pod } from './pod.ts';
+import { taskStats } from './task-stats.ts';
+import { TaskEvents } from './task-events.ts';
+import { TASK_SERVICES, taskService } from './task-service.ts';
+
+/** Where `start` left the listening socket. */
+const LISTENER_FD = 3;
+/** containerd waits 3 s for Shutdown; events that are still undelivered then are lost with us. */
+const DRAIN_MS = 2_500;
+
+/** The daemon: serves the task API on the inherited socket until containerd says Shutdown or nobody wants it. */
+export async function serve(flags: ShimFlags): Promise<void> {
+  const { env } = process;
+  const host = new LinuxHost();
+  const log = textLogger(logFifo('log'), { debug: flags.debug, fields: { runtime: 'io.containerd.vm.v2' } });
+  const socketPath = env['VMSHIM_SOCKET'] ?? '';
+  const timeline = new Timeline();
+  timeline.mark('start-called', Number(env['VMSHIM_STARTED_AT'] ?? performance.timeOrigin));
+
+  const events = new EventPublisher(
+    eventRoute(host, {
+      namespace: flags.namespace,
+      ttrpcAddress: env['TTRPC_ADDRESS'] ?? '',
+      grpcAddress: flags.address,
+      publishBinary: flags.publishBinary,
+    }),
+    log,
+  );
+  const idle = new IdleExit(() => shutdown('nobody wanted this shim'));
+  const pod = new Pod({
+    create: createTask({ host, native: loadNative(), env, log, timeline, namespace: flags.namespace, shimSocket: socketPath }),
+    events: new TaskEvents(events),
+    log,
+    onBusy: () => idle.cancel(),
+    onEmpty: () => idle.arm(),
+  });
+  const server = new TtrpcServer();
+  const service = taskService({ pod, stats: taskStats(host), shutdown: () => shutdown('containerd asked') });
+  for (const name of TASK_SERVICES) server.addService(name, service);
+
+  let ending = false;
+  const shutdown = (why: string): void => {
+    if (ending) return;
+    ending = true;
+    // First of all: a `start` that comes now must not adopt a shim that is about to go.
+    if (socketPath !== '') host.remove(socketPath);
+    log.debug(`shim ends: ${why}`);
+    void end(server, events).finally(() => process.exit(0));
+  };
+
+  // Whoever stops this process must not stop a guest: it ends with its last task, or by SIGKILL.
+  const onTerminate = (signal: string): void => {
+    if (pod.empty) shutdown(`it got ${signal}`);
+    else log.warn(`${signal} is not followed while a VM runs here; stop its task instead`);
+  };
+  process.on('SIGTERM', onTerminate);
+  process.on('SIGINT', onTerminate);
+  // Whatever goes wrong in here, the guest is not to blame: say it and go on serving.
+  process.on('uncaughtException', (error) => log.error('uncaught exception', { error: describeError(error), stack: error.stack }));
+  process.on('unhandledRejection', (error) => log.error('unhandled rejection', { error: describeError(error) }));
+
+  const listener = createServer();
+  server.serve(listener);
+  const { promise: listening, resolve } = Promise.withResolvers<undefined>();
+  listener.listen({ fd: LISTENER_FD }, () => resolve(undefined));
+  await listening;
+  idle.arm();
+  timeline.mark('shim-ready');
+  leanHeap();
+}
+
+/** Lets what was promised reach containerd: events in the queue, then responses in the sockets. */
+async function end(server: TtrpcServer, events: EventPublisher): Promise<void> {
+  await events.drained(AbortSignal.timeout(DRAIN_MS));
+  await server.close();
+}

@@ -1,0 +1,162 @@
+import { containerd, google } from '#wire';
+import { VmError } from '../core/errors.ts';
+import type { CallContext, MethodDefinition } from '../ttrpc/server.ts';
+import type { TaskRequest } from './create-task.ts';
+import type { Pod } from './pod.ts';
+import { parseTaskUpdate } from './task-update.ts';
+import type { Task, TaskStatus } from './task.ts';
+import { timestamp } from './timestamp.ts';
+
+const wire = containerd.task;
+const Empty = google.protobuf.Empty;
+const { Status } = containerd.v1.types;
+
+/** Both names of the task API; their messages are the same. */
+export const TASK_SERVICES = ['containerd.task.v2.Task', 'containerd.task.v3.Task'] as const;
+
+export interface TaskServiceDeps {
+  readonly pod: Pod;
+  /** Reads the VM's cgroup into the metrics message that fits the host. */
+  readonly stats: (task: Task) => google.protobuf.IAny;
+  /** Begins the end of this process; returns at once. */
+  readonly shutdown: () => void;
+}
+
+/**
+ * The task API of containerd's runtime v2, version 2 and 3 alike: decode, call the pod, encode. Decisions are the
+ * pod's. Source: containerd api/runtime/task/v3/shim.proto and the semantics of containerd-shim-runc-v2.
+ */
+export function taskService({ pod, stats, shutdown }: TaskServiceDeps): Record<string, MethodDefinition> {
+  return {
+    Create: unary(wire.CreateTaskRequest, wire.CreateTaskResponse, async (request, call) => {
+      const { machine } = await pod.create(createRequest(request), call.signal);
+      return { pid: machine.pid };
+    }),
+    Start: unary(wire.StartRequest, wire.StartResponse, async ({ id, execId }, call) => {
+      const { machine } = await pod.start(id, execId, call.signal);
+      return { pid: machine.pid };
+    }),
+    Delete: unary(wire.DeleteRequest, wire.DeleteResponse, async ({ id, execId }) => {
+      const { task, exit } = await pod.delete(id, execId);
+      return { pid: task.machine.pid, exitStatus: exit.status, exitedAt: timestamp(exit.at) };
+    }),
+    State: unary(wire.StateRequest, wire.StateResponse, ({ id, execId }) => stateOf(pod.task(id, execId))),
+    Wait: unary(wire.WaitRequest, wire.WaitResponse, async ({ id, execId }) => {
+      const exit = await pod.task(id, execId).stopped;
+      return { exitStatus: exit.status, exitedAt: timestamp(exit.at) };
+    }),
+    Kill: unary(wire.KillRequest, Empty, async ({ id, execId, signal }, call) => {
+      await pod.task(id, execId).kill(signal, call.signal);
+      return {};
+    }),
+    Pids: unary(wire.PidsRequest, wire.PidsResponse, ({ id }) => {
+      const task = pod.task(id);
+      return { processes: task.status === 'stopped' ? [] : [{ pid: task.machine.pid }] };
+    }),
+    Pause: unary(wire.PauseRequest, Empty, async ({ id }, call) => {
+      await pod.pause(id, call.signal);
+      return {};
+    }),
+    Resume: unary(wire.ResumeRequest, Empty, async ({ id }, call) => {
+      await pod.resume(id, call.signal);
+      return {};
+    }),
+    CloseIO: unary(wire.CloseIORequest, Empty, ({ id, execId, stdin }) => {
+      const task = pod.task(id, execId);
+      if (stdin) task.closeStdin();
+      return {};
+    }),
+    ResizePty: unary(wire.ResizePtyRequest, Empty, ({ id, execId, width, height }) => {
+      pod.task(id, execId).resize({ width, height });
+      return {};
+    }),
+    Update: unary(wire.UpdateTaskRequest, Empty, async ({ id, resources }, call) => {
+      await pod.update(id, parseTaskUpdate(resources?.value), call.signal);
+      return {};
+    }),
+    Stats: unary(wire.StatsRequest, wire.StatsResponse, ({ id }) => ({ stats: stats(pod.task(id)) })),
+    Connect: unary(wire.ConnectRequest, wire.ConnectResponse, ({ id }) => ({
+      shimPid: process.pid,
+      taskPid: pod.find(id)?.machine.pid ?? 0,
+      version: '',
+    })),
+    Exec: unary(wire.ExecProcessRequest, Empty, ({ id }) => {
+      pod.task(id);
+      throw new VmError(
+        'FailedPrecondition',
+        `cannot run a command inside VM "${id}": that needs the QEMU guest agent or an SSH server in the guest, and this version speaks to neither; use the console (vmctl console) instead`,
+      );
+    }),
+    Checkpoint: unary(wire.CheckpointTaskRequest, Empty, ({ id }) => {
+      pod.task(id);
+      throw new VmError('Unimplemented', 'checkpoint is not implemented for VMs');
+    }),
+    Shutdown: unary(wire.ShutdownRequest, Empty, () => {
+      // containerd 1.6 to 2.2 sends one after each deleted task of a pod; only the last one means it.
+      if (pod.empty) shutdown();
+      return {};
+    }),
+  };
+}
+
+function unary<Request, Reply>(
+  request: { decode(bytes: Uint8Array): Request },
+  reply: { encode(message: Reply): { finish(): Uint8Array } },
+  handle: (request: Request, call: CallContext) => Reply | Promise<Reply>,
+): MethodDefinition {
+  return {
+    kind: 'unary',
+    handle: async (payload, call) => reply.encode(await handle(decodeRequest(request, payload), call)).finish(),
+  };
+}
+
+function decodeRequest<Request>(type: { decode(bytes: Uint8Array): Request }, payload: Uint8Array): Request {
+  try {
+    return type.decode(payload);
+  } catch (cause) {
+    throw new VmError('InvalidArgument', 'the request is no message of this method', { cause });
+  }
+}
+
+function createRequest(request: containerd.task.CreateTaskRequest): TaskRequest {
+  if (request.checkpoint !== '') throw new VmError('Unimplemented', 'a VM cannot be restored from a checkpoint');
+  return {
+    id: request.id,
+    bundle: request.bundle,
+    rootfs: request.rootfs.map(({ type, source, target, options }) => ({
+      type: type ?? '',
+      source: source ?? '',
+      target: target ?? '',
+      options: options ?? [],
+    })),
+    terminal: request.terminal,
+    stdin: request.stdin,
+    stdout: request.stdout,
+    stderr: request.stderr,
+    options: { typeUrl: request.options?.typeUrl ?? '', value: request.options?.value ?? new Uint8Array() },
+  };
+}
+
+const STATUS: Readonly<Record<TaskStatus, containerd.v1.types.Status>> = {
+  created: Status.CREATED,
+  running: Status.RUNNING,
+  paused: Status.PAUSED,
+  stopped: Status.STOPPED,
+};
+
+function stateOf(task: Task): containerd.task.StateResponse.$Properties {
+  const { exit } = task;
+  const { id, bundle, stdin, stdout, stderr, terminal } = task.request;
+  return {
+    id,
+    bundle,
+    pid: task.machine.pid,
+    status: STATUS[task.status],
+    stdin,
+    stdout,
+    stderr,
+    terminal,
+    exitStatus: exit?.status ?? 0,
+    exitedAt: exit === undefined ? null : timestamp(exit.at),
+  };
+}

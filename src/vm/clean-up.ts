@@ -1,0 +1,65 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { exitStatus, type TaskExit } from '../core/exit.ts';
+import { detectCgroupLayout } from '../host/cgroup-layout.ts';
+import { killCgroup } from '../host/cgroup-kill.ts';
+import { planCgroup } from '../host/cgroup-plan.ts';
+import { removeCgroup } from '../host/cgroup.ts';
+import type { Host } from '../host/host.ts';
+import { killIdentity } from '../host/kill-identity.ts';
+import type { Native } from '../host/native.ts';
+import { bootId, isAlive, type ProcessIdentity } from '../host/process-identity.ts';
+import { findMarkedProcesses } from './marked-process.ts';
+import { readRecord, type VmRecord } from './record.ts';
+import { detachMounts } from './rootfs-mount.ts';
+
+const SIGKILL = 9;
+
+export interface CleanUpDeps {
+  readonly host: Host;
+  readonly native: Native;
+}
+
+/** What a task was when it was cleaned up. `pid` 0 where no record told of a process. */
+export interface CleanedTask {
+  readonly pid: number;
+  readonly exit: TaskExit;
+}
+
+/**
+ * Undoes everything a record names, with nothing but the record and the kernel: no QMP, no guest, no shim. Every step
+ * is idempotent and may run beside another clean-up of the same VM. Disks are not touched.
+ */
+export async function cleanUpTask(deps: CleanUpDeps, recordPath: string, signal: AbortSignal): Promise<CleanedTask> {
+  const record = readRecord(deps.host, recordPath);
+  const exit: TaskExit = record?.exit ?? killedNow();
+  if (record === undefined) return { pid: 0, exit };
+  // After a reboot pids, cgroups and mounts of the record belong to nobody or to somebody else.
+  if (record.bootId === bootId(deps.host)) await undo(deps, record, signal);
+  deps.host.removeTree(record.logDir);
+  // Last, so that what failed before is tried again.
+  deps.host.removeTree(record.runDir);
+  return { pid: record.qemu?.pid ?? 0, exit };
+}
+
+async function undo({ host, native }: CleanUpDeps, record: VmRecord, signal: AbortSignal): Promise<void> {
+  const processes: ProcessIdentity[] =
+    record.qemu === undefined
+      ? findMarkedProcesses(host, record.key, record.bootId)
+      : [{ ...record.qemu, bootId: record.bootId }];
+  for (const identity of processes) killIdentity(host, native, identity, SIGKILL);
+  const cgroup = planCgroup(detectCgroupLayout(host), record.cgroup, record.key);
+  await killCgroup(host, native, cgroup, signal);
+  for (const identity of processes) await ended(host, identity, signal);
+  await removeCgroup(host, cgroup, signal);
+  if (record.mountPoint !== undefined) detachMounts(native, record.mountPoint);
+}
+
+/** We are not QEMU's parent, so the kernel does not tell us; a killed process is gone within milliseconds. */
+async function ended(host: Host, identity: ProcessIdentity, signal: AbortSignal): Promise<void> {
+  for (let pause = 1; isAlive(host, identity); pause = Math.min(2 * pause, 64)) await delay(pause, undefined, { signal });
+}
+
+function killedNow(): TaskExit {
+  const reason = { kind: 'killed', signal: SIGKILL } as const;
+  return { status: exitStatus(reason), at: Date.now(), reason };
+}

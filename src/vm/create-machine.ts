@@ -1,0 +1,184 @@
+import { VmError } from '../core/errors.ts';
+import type { VmSpec } from '../core/vm-spec.ts';
+import { createCgroup, joinCgroup } from '../host/cgroup.ts';
+import { applyCpuResources } from '../host/cgroup-cpu.ts';
+import { detectCgroupLayout } from '../host/cgroup-layout.ts';
+import { type Cgroup, planCgroup } from '../host/cgroup-plan.ts';
+import { readCgroupStats } from '../host/cgroup-stats.ts';
+import type { Host } from '../host/host.ts';
+import { ownFd } from '../host/owned-fd.ts';
+import { bootId, readIdentity } from '../host/process-identity.ts';
+import { type AccelVerdict, detectAccel } from '../qemu/accel.ts';
+import { planQemu, type QemuCommand } from '../qemu/plan.ts';
+import { QemuProcess } from '../qemu/process.ts';
+import { type QemuVersion, readQemuVersion } from '../qemu/qemu-version.ts';
+import { type BootFiles, openBootFiles } from './boot-files.ts';
+import { checkCapacity } from './capacity.ts';
+import { cleanUpTask } from './clean-up.ts';
+import { Machine, type MachineFacts } from './machine.ts';
+import type { MachineDeps, MachineRequest } from './machine-request.ts';
+import { KEY_VARIABLE } from './marked-process.ts';
+import { type VmNames, vmNames } from './names.ts';
+import { RECORD_FORMAT, type VmRecord, writeRecord } from './record.ts';
+import { writeRecordPointer } from './record-pointer.ts';
+
+/** Clean-up of a failed start; a killed QEMU is gone within milliseconds, its cgroup a little later. */
+const UNDO_MS = 10_000;
+
+/**
+ * Makes a VM up to the point before its first instruction: disk opened, QEMU started with `-S`, placed in its cgroup,
+ * answering QMP. The record is written before each effect; whatever fails, or `signal`, undoes it from the record.
+ * @throws VmError of any kind with one sentence for the user.
+ */
+export async function createMachine(deps: MachineDeps, request: MachineRequest, signal: AbortSignal): Promise<Machine> {
+  const { host, native, log } = deps;
+  const { spec, config, timeline } = request;
+  const names = vmNames(config.stateDir, spec.namespace, spec.id);
+  checkCapacity(host, spec);
+  const cgroup = planCgroup(detectCgroupLayout(host), spec.cgroupsPath, names.key);
+  host.makeDir(config.stateDir, 0o700);
+  const [accel, version] = await Promise.all([
+    detectAccel(host, spec.accel, { stateDir: config.stateDir, signal }),
+    readQemuVersion(host, config.qemu, { stateDir: config.stateDir, signal }),
+  ]);
+
+  await using undo = new AsyncDisposableStack();
+  const recorder = beginRecord(host, request, names, cgroup);
+  const release = async (): Promise<void> => {
+    await cleanUpTask({ host, native }, names.record, AbortSignal.timeout(UNDO_MS));
+  };
+  undo.defer(release);
+
+  using files = await openBootFiles(deps, request, signal);
+  timeline.mark('disk-ready');
+  recorder.update({ rootDisk: files.rootDiskPath });
+  createCgroup(host, cgroup);
+  const qemu = await startQemu(deps, { request, names, cgroup, files, accel, version, recorder }, signal);
+  applyCpuResources(host, cgroup, spec.resources);
+  undo.move();
+  return new Machine({
+    spec,
+    names,
+    consoleLog: `${recorder.record.logDir}/console.log`,
+    facts: facts({ files, accel, version, cgroup, spec, qemu }),
+    qemu,
+    timeline,
+    log,
+    oomKilled: () => (readCgroupStats(host, cgroup).memory?.oomKills ?? 0) > 0,
+    recordExit: (exit) => recorder.update({ exit }),
+    limitCpu: (resources) => void applyCpuResources(host, cgroup, resources),
+    release,
+  });
+}
+
+interface QemuParts {
+  readonly request: MachineRequest;
+  readonly names: VmNames;
+  readonly cgroup: Cgroup;
+  readonly files: BootFiles;
+  readonly accel: AccelVerdict;
+  readonly version: QemuVersion;
+  readonly recorder: Recorder;
+}
+
+async function startQemu({ host, native }: MachineDeps, parts: QemuParts, signal: AbortSignal): Promise<QemuProcess> {
+  const { request, names, files, accel, version } = parts;
+  const { spec, config, timeline } = request;
+  const command = planQemu({
+    spec,
+    accel: accel.accel,
+    machineType: spec.machine === 'microvm' ? 'microvm' : version.q35,
+    rootDisk: files.disk,
+    firmware: spec.firmware === 'uefi' ? { kind: 'uefi', codePath: config.firmware.uefiCode } : { kind: 'bios' },
+    aio: 'threads',
+  });
+  using sockets = new DisposableStack();
+  const listen = (path: string): number => sockets.use(ownFd(native.listenUnix(path, 8))).fd;
+  const ours = new Map([...files.fds, ['qmp', listen(names.qmpSocket)], ['console', listen(names.consoleSocket)]]);
+  const qemu = await QemuProcess.start(host, {
+    file: config.qemu,
+    command,
+    fds: descriptors(command, ours),
+    fdOwner: { [Symbol.dispose]: () => (sockets.dispose(), files[Symbol.dispose]()) },
+    qmpPath: names.qmpSocket,
+    logPath: names.qemuLog,
+    env: { [KEY_VARIABLE]: names.key },
+    cwd: '/',
+    uid: names.uid,
+    gid: accel.kvmGid ?? names.uid,
+    network: spec.network.mode === 'user' ? 'inherit' : 'empty',
+    signal,
+    onSpawn: ({ pid, startTime }) => {
+      timeline.mark('qemu-spawned');
+      parts.recorder.update({ qemu: { pid, startTime } });
+      joinCgroup(host, parts.cgroup, pid);
+    },
+  });
+  timeline.mark('qmp-ready');
+  return qemu;
+}
+
+function descriptors(command: QemuCommand, ours: ReadonlyMap<string, number>): number[] {
+  return command.fds.map((role) => {
+    const fd = ours.get(role);
+    if (fd === undefined) throw new VmError('Internal', `QEMU's plan wants a descriptor "${role}" that nobody opened`);
+    return fd;
+  });
+}
+
+/** The record of one VM; every change reaches the disk before the next effect. */
+interface Recorder {
+  readonly record: VmRecord;
+  update(change: Partial<VmRecord>): void;
+}
+
+function beginRecord(host: Host, request: MachineRequest, names: VmNames, cgroup: Cgroup): Recorder {
+  const { spec, bundle, rootfs } = request;
+  const shim = readIdentity(host, process.pid);
+  let record: VmRecord = {
+    format: RECORD_FORMAT,
+    id: spec.id,
+    namespace: spec.namespace,
+    name: spec.name,
+    bundle,
+    bootId: bootId(host),
+    createdAt: Date.now(),
+    runDir: names.runDir,
+    key: names.key,
+    mountPoint: rootfs.mounts.length > 0 ? rootfs.path : undefined,
+    cgroup: cgroup.path,
+    qemu: undefined,
+    shim: shim === undefined ? undefined : { pid: shim.pid, startTime: shim.startTime },
+    rootDisk: undefined,
+    logDir: `${request.config.dataDir}/vms/${names.key}`,
+    shimSocket: request.shimSocket,
+    exit: undefined,
+  };
+  host.makeDir(names.runDir, 0o700);
+  writeRecord(host, record);
+  writeRecordPointer(host, bundle, names.record);
+  host.makeDir(record.logDir, 0o700);
+  return {
+    get record() {
+      return record;
+    },
+    update: (change) => {
+      record = { ...record, ...change };
+      writeRecord(host, record);
+    },
+  };
+}
+
+type FactParts = Pick<QemuParts, 'files' | 'accel' | 'version' | 'cgroup'> & { spec: VmSpec; qemu: QemuProcess };
+
+function facts({ files, accel, version, cgroup, spec, qemu }: FactParts): MachineFacts {
+  return {
+    accel: accel.accel,
+    accelReason: accel.reason,
+    machineType: spec.machine === 'microvm' ? 'microvm' : version.q35,
+    qemuVersion: `${version.major}.${version.minor}.${version.micro}`,
+    rootDisk: files.rootDiskPath ?? 'none',
+    cgroup,
+    warnings: [...(accel.warn ? [accel.reason] : []), ...qemu.log.readWarnings()],
+  };
+}

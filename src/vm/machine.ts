@@ -1,0 +1,218 @@
+import { describeError, VmError } from '../core/errors.ts';
+import { describeExit, exitStatus, type ExitReason, type TaskExit } from '../core/exit.ts';
+import type { Logger } from '../core/logger.ts';
+import type { CpuResources, VmSpec } from '../core/vm-spec.ts';
+import type { Cgroup } from '../host/cgroup-plan.ts';
+import { type ExitEvidence, exitReason, noExitEvidence, noteExitEvent } from '../qemu/exit-cause.ts';
+import type { QemuProcess } from '../qemu/process.ts';
+import { balloon, cont, quit, stop, systemPowerdown } from '../qemu/qmp-commands.ts';
+import { parseVmEvent, type VmEvent } from '../qemu/qmp-events.ts';
+import { expectState, type MachineEvent, type MachineState, next } from './machine-state.ts';
+import type { VmNames } from './names.ts';
+import { signalAction } from './signals.ts';
+import type { Timeline } from './timeline.ts';
+
+/** What a created VM is made of; handed over by `createMachine`. */
+export interface MachineParts {
+  readonly spec: VmSpec;
+  readonly names: VmNames;
+  readonly facts: MachineFacts;
+  readonly consoleLog: string;
+  readonly qemu: QemuProcess;
+  readonly timeline: Timeline;
+  readonly log: Logger;
+  /** Whether the kernel's OOM killer has struck in the VM's cgroup. */
+  readonly oomKilled: () => boolean;
+  /** Writes the exit into the record, for clean-up and `vmctl`. */
+  readonly recordExit: (exit: TaskExit) => void;
+  readonly limitCpu: (resources: CpuResources) => void;
+  /** Gives back everything that was acquired for this VM; idempotent. */
+  readonly release: () => Promise<void>;
+}
+
+/** What was decided at creation, for people and for `vmctl status`. */
+export interface MachineFacts {
+  readonly accel: 'kvm' | 'tcg';
+  readonly accelReason: string;
+  readonly machineType: string;
+  readonly qemuVersion: string;
+  readonly rootDisk: string;
+  readonly cgroup: Cgroup;
+  readonly warnings: readonly string[];
+}
+
+const SIGKILL = 9;
+/** How long QEMU may take to leave by itself once its guest is down. */
+const QUIT_MS = 5_000;
+
+/**
+ * One VM: a QEMU process and what is known about it. Every change of state goes through `next`, and nothing here waits
+ * for the guest, so questions are answered at once even while it hangs.
+ */
+export class Machine {
+  readonly spec: VmSpec;
+  readonly names: VmNames;
+  readonly facts: MachineFacts;
+  readonly timeline: Timeline;
+  /** Settles when the kernel has told of QEMU's end; never rejects. */
+  readonly exited: Promise<TaskExit>;
+  readonly #parts: MachineParts;
+  #state: MachineState;
+  #evidence: ExitEvidence = noExitEvidence;
+  #requestedSignal: number | undefined;
+
+  constructor(parts: MachineParts) {
+    this.spec = parts.spec;
+    this.names = parts.names;
+    this.facts = parts.facts;
+    this.timeline = parts.timeline;
+    this.#parts = parts;
+    this.#state = next({ t: 'creating' }, { t: 'spawned', pid: parts.qemu.pid });
+    this.#watchQmp();
+    this.exited = this.#watchExit();
+  }
+
+  get state(): MachineState {
+    return this.#state;
+  }
+
+  /** Path of everything the guest printed on its console. */
+  get consoleLog(): string {
+    return this.#parts.consoleLog;
+  }
+
+  get pid(): number {
+    return this.#parts.qemu.pid;
+  }
+
+  /** Lets the guest run for the first time. */
+  async start(signal: AbortSignal): Promise<void> {
+    expectState(this.#state, 'start', 'prelaunch');
+    this.timeline.mark('continued');
+    await cont(this.#parts.qemu.qmp, { signal });
+    this.#apply({ t: 'continued', at: Date.now() });
+  }
+
+  async pause(signal: AbortSignal): Promise<void> {
+    expectState(this.#state, 'pause', 'running');
+    await stop(this.#parts.qemu.qmp, { signal });
+    this.#apply({ t: 'stopped' });
+  }
+
+  async resume(signal: AbortSignal): Promise<void> {
+    expectState(this.#state, 'resume', 'paused');
+    await cont(this.#parts.qemu.qmp, { signal });
+    this.#apply({ t: 'continued', at: Date.now() });
+  }
+
+  /**
+   * Does what a signal means to a machine. Returns when the button is pressed or the kill is sent, not when the guest
+   * has followed.
+   * @throws VmError NotFound when QEMU has ended already, which containerd's clients expect and ignore.
+   */
+  async signal(number: number, signal: AbortSignal): Promise<void> {
+    const action = signalAction(number);
+    const { t } = this.#state;
+    if (t === 'exited') throw new VmError('NotFound', 'process already finished');
+    if (action === 'probe' || action === 'ignore') return;
+    this.#requestedSignal = number;
+    if (action === 'kill') this.#parts.qemu.kill();
+    // A guest that has not run an instruction yet would never see the button.
+    else if (t === 'prelaunch' || t === 'creating') void this.#quit();
+    else if (t !== 'ending') await systemPowerdown(this.#parts.qemu.qmp, { signal });
+  }
+
+  /** Changes what CPU time and CPUs the VM's cgroup gives it. */
+  limitCpu(resources: CpuResources): void {
+    expectState(this.#state, 'update', 'prelaunch', 'running', 'paused', 'ending');
+    this.#parts.limitCpu(resources);
+  }
+
+  /**
+   * Asks the guest's balloon to leave it `bytes` of its RAM.
+   * @throws VmError FailedPrecondition for more than the RAM it was created with.
+   */
+  async limitMemory(bytes: number, signal: AbortSignal): Promise<void> {
+    expectState(this.#state, 'update', 'prelaunch', 'running', 'paused');
+    const { memoryBytes } = this.spec;
+    if (bytes > memoryBytes) {
+      throw new VmError(
+        'FailedPrecondition',
+        `memory cannot grow to ${bytes} bytes: VM "${this.spec.name}" was created with ${memoryBytes}; recreate it with a larger limit`,
+      );
+    }
+    await balloon(this.#parts.qemu.qmp, bytes, { signal });
+  }
+
+  /** SIGKILL for QEMU as if a caller had asked; nothing happens when it has ended. */
+  kill(): void {
+    if (this.#state.t === 'exited') return;
+    this.#requestedSignal = SIGKILL;
+    this.#parts.qemu.kill();
+  }
+
+  /** Ends QEMU if it lives, waits for its end and gives everything back. */
+  async release(): Promise<void> {
+    this.kill();
+    await this.exited;
+    await this.#parts.release();
+  }
+
+  #apply(event: MachineEvent): void {
+    this.#state = next(this.#state, event);
+  }
+
+  #watchQmp(): void {
+    this.#parts.qemu.qmp.onEvent((raw) => {
+      const event = parseVmEvent(raw);
+      if (event !== undefined) this.#observe(event);
+    });
+  }
+
+  #observe(event: VmEvent): void {
+    this.#evidence = noteExitEvent(this.#evidence, event);
+    if (this.#evidence.guest !== 'running') void this.#quit();
+    else if (event.name === 'STOP') this.#apply({ t: 'stopped' });
+    else if (event.name === 'RESUME') this.#apply({ t: 'continued', at: Date.now() });
+  }
+
+  /** The guest is down: QEMU has nothing left to do. Its `-no-shutdown` keeps it until we say so. */
+  async #quit(): Promise<void> {
+    if (this.#state.t === 'ending' || this.#state.t === 'exited') return;
+    this.#apply({ t: 'end-begun' });
+    const late = setTimeout(() => this.#parts.qemu.kill(), QUIT_MS);
+    try {
+      await quit(this.#parts.qemu.qmp);
+    } catch (error) {
+      // QEMU may close the connection before its reply is read.
+      this.#parts.log.debug('quit was not answered', { error: describeError(error) });
+    }
+    await this.exited;
+    clearTimeout(late);
+  }
+
+  async #watchExit(): Promise<TaskExit> {
+    const { qemu } = this.#parts;
+    const exit = await qemu.exited;
+    const reason: ExitReason = exitReason({
+      exit,
+      evidence: this.#evidence,
+      requestedSignal: this.#requestedSignal,
+      oomKilled: this.#parts.oomKilled(),
+      logTail: qemu.log.tail(),
+    });
+    return this.#ended({ status: exitStatus(reason), at: Date.now(), reason });
+  }
+
+  #ended(exit: TaskExit): TaskExit {
+    this.timeline.mark('exited');
+    this.#apply({ t: 'process-exited', exit });
+    this.#parts.log.info(`VM ended: ${describeExit(exit.reason)}`, { id: this.spec.id, status: exit.status });
+    try {
+      this.#parts.recordExit(exit);
+    } catch (error) {
+      this.#parts.log.warn('the exit could not be recorded', { error: describeError(error) });
+    }
+    return exit;
+  }
+}

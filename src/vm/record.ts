@@ -1,0 +1,72 @@
+import { VmError } from '../core/errors.ts';
+import type { TaskExit } from '../core/exit.ts';
+import type { Host } from '../host/host.ts';
+
+/** Raised when a field changes meaning; every older format stays readable. */
+export const RECORD_FORMAT = 1;
+
+/**
+ * What a VM holds on the host, written before each thing is made, so that clean-up needs neither QMP nor the guest
+ * nor the process that wrote it.
+ */
+export interface VmRecord {
+  readonly format: number;
+  readonly id: string;
+  readonly namespace: string;
+  readonly name: string;
+  readonly bundle: string;
+  /** Identity of the boot that made the volatile parts; another one means they are gone. */
+  readonly bootId: string;
+  /** Milliseconds since the epoch. */
+  readonly createdAt: number;
+  readonly runDir: string;
+  /** Found in QEMU's environment (VMSHIM_KEY); names the process between its start and `qemu` being written. */
+  readonly key: string;
+  /** The container's root file system where we mounted it while opening the image, or undefined. */
+  readonly mountPoint: string | undefined;
+  /** The VM's cgroup, as a path below the root of every hierarchy. */
+  readonly cgroup: string;
+  readonly qemu: ProcessMark | undefined;
+  readonly shim: ProcessMark | undefined;
+  /** Where the root disk is kept, for people; clean-up never touches it. */
+  readonly rootDisk: string | undefined;
+  /** Directory of the console log; goes with the task. */
+  readonly logDir: string;
+  /** The socket on which the shim serves containerd; outlives a shim that was killed. */
+  readonly shimSocket: string | undefined;
+  readonly exit: TaskExit | undefined;
+}
+
+/** A process that cannot be mistaken for a later one with the same pid. `startTime` in clock ticks since boot. */
+export interface ProcessMark {
+  readonly pid: number;
+  readonly startTime: number;
+}
+
+export function writeRecord(host: Host, record: VmRecord): void {
+  host.replaceFile(`${record.runDir}/record.json`, `${JSON.stringify(record)}\n`, 0o600);
+}
+
+/**
+ * @returns undefined where there is no record.
+ * @throws VmError Internal when the file is no record of a format this program knows.
+ */
+export function readRecord(host: Host, path: string): VmRecord | undefined {
+  let text: string;
+  try {
+    text = host.readText(path);
+  } catch (error) {
+    if (VmError.is(error, 'NotFound')) return undefined;
+    throw error;
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new VmError('Internal', `record "${path}" is not JSON; it was not written by this program`, { cause });
+  }
+  if (typeof value !== 'object' || value === null || !('format' in value) || value.format !== RECORD_FORMAT) {
+    throw new VmError('Internal', `record "${path}" has a format this version does not know; use the newer containerd-shim-vm`);
+  }
+  return value as VmRecord;
+}
