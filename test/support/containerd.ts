@@ -1,0 +1,178 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { appendFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { execa, type ResultPromise } from 'execa';
+import { leaks } from './leaks.ts';
+import { tempDir } from './temp-dir.ts';
+import { type VmImage, vmctl, vmImage } from './vm-image.ts';
+
+/** What of a tap test the harness needs. */
+export interface TestScope {
+  teardown(undo: () => unknown): void;
+  strictSame(found: unknown, wanted: unknown, message: string): boolean;
+}
+
+export interface ContainerdOptions {
+  /** Lines for the shim's configuration; accel is TCG and directories are private in any case. */
+  readonly shimConfig?: string;
+  /** Variables for containerd, and so for the shim. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** containerd's own PATH. Our launcher must do without any. */
+  readonly path?: string;
+}
+
+const repository = join(import.meta.dirname, '../..');
+export const shimPath = join(repository, 'bin/containerd-shim-vm-v2');
+
+/**
+ * A private containerd 1.6 or later with root, state, sockets and our shim's directories below one temporary directory.
+ * When the test ends it asserts that no process, mount, cgroup, socket, fifo or record is left, then ends containerd.
+ */
+export async function privateContainerd(t: TestScope, options: ContainerdOptions = {}): Promise<Containerd> {
+  const containerd = new Containerd(tempDir(t), options);
+  t.teardown(async () => {
+    t.strictSame(await leaks(containerd.directory), [], 'nothing is left behind');
+    await containerd.stop();
+  });
+  await containerd.start();
+  return containerd;
+}
+
+export class Containerd {
+  readonly directory: string;
+  readonly address: string;
+  readonly #options: ContainerdOptions;
+  #process: ChildProcess | undefined;
+  #image: Promise<VmImage> | undefined;
+
+  constructor(directory: string, options: ContainerdOptions) {
+    this.directory = directory;
+    this.address = join(directory, 'c.sock');
+    this.#options = options;
+    writeFileSync(join(directory, 'containerd.toml'), this.#config());
+    writeFileSync(join(directory, 'vmshim.toml'), `accel = "tcg"\nstate_dir = "${directory}/vms"\ndata_dir = "${directory}/data"\n${options.shimConfig ?? ''}`);
+  }
+
+  get pid(): number {
+    return this.#process?.pid ?? 0;
+  }
+
+  get logFile(): string {
+    return join(this.directory, 'containerd.log');
+  }
+
+  /** containerd's log with the shims' lines in it. */
+  log(): string {
+    return readFileSync(this.logFile, 'utf8');
+  }
+
+  /** Starts containerd and waits until it says that it has booted. */
+  async start(): Promise<void> {
+    const child = spawn('/usr/bin/containerd', ['--config', join(this.directory, 'containerd.toml')], {
+      env: this.environment(),
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    this.#process = child;
+    const booted = Promise.withResolvers<undefined>();
+    createInterface({ input: child.stderr }).on('line', (line) => {
+      appendFileSync(this.logFile, `${line}\n`);
+      if (line.includes('containerd successfully booted')) booted.resolve(undefined);
+    });
+    child.once('exit', () => booted.reject(new Error(`containerd ended:\n${this.log().slice(-2000)}`)));
+    await booted.promise;
+  }
+
+  /** SIGKILL, as a crash would. */
+  async kill(): Promise<void> {
+    await this.#end('SIGKILL');
+  }
+
+  async stop(): Promise<void> {
+    await this.#end('SIGTERM');
+  }
+
+  environment(): NodeJS.ProcessEnv {
+    return {
+      PATH: this.#options.path ?? `${repository}/bin:/usr/sbin:/usr/bin:/sbin:/bin`,
+      VMSHIM_CONFIG: join(this.directory, 'vmshim.toml'),
+      SHIM_SOCKET_DIR: join(this.directory, 's'),
+      ...this.#options.env,
+    };
+  }
+
+  /** `ctr` against this containerd; rejects on a non-zero exit. */
+  ctr(...args: string[]): ResultPromise<{ all: true }> {
+    return execa('/usr/bin/ctr', ['--address', this.address, ...args], { all: true, stdin: 'ignore' });
+  }
+
+  vmctl(...args: string[]): ResultPromise<{ all: true }> {
+    return execa(vmctl, args, { all: true, env: this.environment(), extendEnv: true, stdin: 'ignore' });
+  }
+
+  /** Imports an archive once; the test guest's by default. */
+  async image(): Promise<VmImage> {
+    this.#image ??= (async () => {
+      const image = await vmImage();
+      await this.ctr('images', 'import', image.archive);
+      return image;
+    })();
+    return await this.#image;
+  }
+
+  /** Arguments of `ctr run` up to and including the image and the id. */
+  async runArguments(id: string, options: RunOptions = {}): Promise<string[]> {
+    const image = options.image ?? (await this.image()).name;
+    const boot = options.diskBoot === true || options.image !== undefined ? {} : (await this.image()).kernelBoot;
+    const annotations = { 'vmshim.io/memory': '128Mi', ...boot, ...options.annotations };
+    return [
+      'run',
+      '--fifo-dir',
+      join(this.directory, 'fifo'),
+      '--runtime',
+      options.runtime ?? 'io.containerd.vm.v2',
+      ...Object.entries(annotations).flatMap(([key, value]) => ['--annotation', `${key}=${value}`]),
+      ...(options.flags ?? []),
+      image,
+      id,
+    ];
+  }
+
+  /** Bundle directory of a task. */
+  bundle(id: string, namespace = 'default'): string {
+    return join(this.directory, 'state/io.containerd.runtime.v2.task', namespace, id);
+  }
+
+  async #end(signal: NodeJS.Signals): Promise<void> {
+    const child = this.#process;
+    this.#process = undefined;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    const ended = once(child, 'exit');
+    child.kill(signal);
+    await ended;
+    rmSync(this.address, { force: true });
+  }
+
+  #config(): string {
+    const disabled = ['grpc.v1.cri', 'snapshotter.v1.btrfs', 'snapshotter.v1.zfs', 'snapshotter.v1.devmapper', 'snapshotter.v1.aufs'];
+    return `version = 2
+root = "${this.directory}/root"
+state = "${this.directory}/state"
+disabled_plugins = [${disabled.map((name) => `"io.containerd.${name}"`).join(', ')}]
+[grpc]
+address = "${this.address}"
+[debug]
+level = "debug"
+`;
+  }
+}
+
+export interface RunOptions {
+  readonly annotations?: Readonly<Record<string, string>>;
+  readonly flags?: readonly string[];
+  readonly image?: string;
+  /** Boot the image's disk through its boot loader instead of its kernel directly. */
+  readonly diskBoot?: boolean;
+  readonly runtime?: string;
+}

@@ -1,0 +1,36 @@
+import { existsSync, mkdirSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { execa } from 'execa';
+import { guest } from './guest.ts';
+
+/** A container image of the test guest: its disk in /disk, its kernel and initrd in /boot. */
+export interface VmImage {
+  readonly name: string;
+  /** OCI archive for `ctr images import`. */
+  readonly archive: string;
+  /** Annotations that boot the image's kernel directly, which takes a second less than its disk. */
+  readonly kernelBoot: Readonly<Record<string, string>>;
+}
+
+const repository = join(import.meta.dirname, '../..');
+export const vmctl = join(repository, 'bin/vmctl');
+
+/** Packed once per guest and kept in the cache. */
+export async function vmImage(): Promise<VmImage> {
+  const { kernel, initrd, qcow2, cmdline } = await guest();
+  const archive = join(repository, '.cache/images', `${basename(dirname(qcow2))}.tar`);
+  const name = 'example.test/guest:1';
+  if (!existsSync(archive)) {
+    mkdirSync(dirname(archive), { recursive: true });
+    await execa(vmctl, ['image', 'pack', qcow2, '--name', name, '--kernel', kernel, '--initrd', initrd, '--output', archive]);
+  }
+  return {
+    name,
+    archive,
+    kernelBoot: {
+      'vmshim.io/kernel': '/boot/vmlinuz',
+      'vmshim.io/initrd': '/boot/initrd.img',
+      'vmshim.io/cmdline': cmdline,
+    },
+  };
+}
