@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type Pack, pack } from 'tar-stream';
 import { VmError } from '../core/errors.ts';
-import type { DiskHost } from '../storage/disk-host.ts';
+import type { Host } from '../host/host.ts';
 import { CHECKSUM_FILE } from '../storage/image-disk.ts';
 import { directoryEntry, fileEntry, tarBlocks, tarHeaders, type TarEntry } from './tar-bytes.ts';
 
@@ -33,7 +33,7 @@ export function layerBytes({ disk, boot }: LayerContents): number {
  * @param onBytes is told of each piece of a source file.
  */
 export async function* layerTar(
-  host: DiskHost,
+  host: Host,
   contents: LayerContents,
   onBytes: (count: number) => void,
 ): AsyncGenerator<Buffer> {
@@ -51,7 +51,7 @@ export async function* layerTar(
 }
 
 async function produce(
-  host: DiskHost,
+  host: Host,
   archive: Pack,
   { disk, boot }: LayerContents,
   onBytes: (count: number) => void,
@@ -66,7 +66,7 @@ async function produce(
 }
 
 async function addFile(
-  host: DiskHost,
+  host: Host,
   archive: Pack,
   file: LayerFile,
   onBytes: (count: number) => void,

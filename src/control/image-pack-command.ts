@@ -1,8 +1,7 @@
 import { resolve } from 'node:path';
 import { VmError } from '../core/errors.ts';
-import type { OwnedFd } from '../host/host.ts';
+import type { Host, OwnedFd } from '../host/host.ts';
 import { type DiskImage, readDiskImage } from '../storage/disk-image.ts';
-import type { DiskHost } from '../storage/disk-host.ts';
 import { checkKernel, KERNEL_HEAD_BYTES } from '../storage/kernel-image.ts';
 import { openFlags } from '../storage/open-flags.ts';
 import { layerBytes, type LayerContents, type LayerFile, layerTar } from './image-layer.ts';
@@ -46,7 +45,7 @@ const CMDLINE_MAX = 2048;
  * @throws VmError InvalidArgument for options or files that make no bootable image; Canceled.
  */
 export async function packImage(
-  host: DiskHost,
+  host: Host,
   options: ImagePackOptions,
   {
     signal,
@@ -106,7 +105,7 @@ function checkOptions({ disk, output, kernel, initrd, cmdline }: ImagePackOption
 }
 
 function openBootFiles(
-  host: DiskHost,
+  host: Host,
   { kernel, initrd }: ImagePackOptions,
   files: DisposableStack,
 ): LayerFile[] {
@@ -125,7 +124,7 @@ function openBootFiles(
 }
 
 /** The operator's own paths may be symbolic links; what they lead to has to be a file with something in it. */
-function openSource(host: DiskHost, path: string, what: string): OwnedFd {
+function openSource(host: Host, path: string, what: string): OwnedFd {
   const file = host.open(path, O_RDONLY | O_NONBLOCK);
   const { kind, size } = host.inspectFd(file.fd);
   if (kind === 'file' && size > 0) return file;
@@ -144,11 +143,7 @@ function bootLabels({ kernel, initrd, cmdline }: ImagePackOptions): Record<strin
   };
 }
 
-async function replaceOutput<T>(
-  host: DiskHost,
-  output: string,
-  write: (fd: number) => Promise<T>,
-): Promise<T> {
+async function replaceOutput<T>(host: Host, output: string, write: (fd: number) => Promise<T>): Promise<T> {
   const draft = `${output}.partial-${process.pid}`;
   using file = host.open(draft, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o644);
   try {

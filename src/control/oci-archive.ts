@@ -3,7 +3,7 @@ import { Readable, type Duplex } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGzip, createZstdCompress } from 'node:zlib';
 import { VmError } from '../core/errors.ts';
-import type { DiskHost } from '../storage/disk-host.ts';
+import type { Host } from '../host/host.ts';
 import type { ImageName } from './image-name.ts';
 import { END_OF_TAR, fileEntry, tarEntryBytes, tarHeaderBlock, tarPadding } from './tar-bytes.ts';
 
@@ -49,7 +49,7 @@ const HEADER_BYTES = 512;
  * @param fd an empty file.
  */
 export async function writeOciArchive(
-  host: DiskHost,
+  host: Host,
   fd: number,
   image: OciImage,
   signal: AbortSignal,

@@ -198,10 +198,13 @@ export const HOSTILE_QCOW2: readonly HostileImage[] = [
   {
     what: 'an extension that overruns its small cluster',
     make: patched(
-      (image) => void image.writeUInt32BE(512, image.readUInt32BE(100) + 4),
+      (image) => {
+        image.writeUInt32BE(0x1234, image.readUInt32BE(100));
+        image.writeUInt32BE(512, image.readUInt32BE(100) + 4);
+      },
       ['-o', 'cluster_size=512'],
     ),
-    says: /extension 0x6803f857 at 112 claims 512 bytes/,
+    says: /extension 0x1234 at 112 claims 512 bytes/,
   },
   {
     what: 'a header without its end',
