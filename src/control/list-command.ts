@@ -48,13 +48,15 @@ interface Row {
   readonly name: string;
   readonly state: string;
   readonly pid: number;
+  /** Directory of the VM's sockets and record. */
+  readonly runDir: string;
   readonly vcpus?: number;
   readonly memoryBytes?: number;
   readonly accel?: string;
 }
 
 async function describeVm(host: Host, record: VmRecord, signal: AbortSignal): Promise<Row> {
-  const { namespace, id, name, qemu } = record;
+  const { namespace, id, name, qemu, runDir } = record;
   try {
     const status = await askStatus(record, AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]));
     return {
@@ -63,13 +65,14 @@ async function describeVm(host: Host, record: VmRecord, signal: AbortSignal): Pr
       name,
       state: status.state ?? '',
       pid: status.qemuPid ?? 0,
+      runDir,
       vcpus: status.vcpus ?? 0,
       memoryBytes: status.memoryBytes ?? 0,
       accel: status.accel ?? '',
     };
   } catch {
     const alive = qemu !== undefined && isAlive(host, { ...qemu, bootId: record.bootId });
-    return { namespace, id, name, state: alive ? 'orphan' : 'dead', pid: alive ? qemu.pid : 0 };
+    return { namespace, id, name, state: alive ? 'orphan' : 'dead', pid: alive ? qemu.pid : 0, runDir };
   }
 }
 

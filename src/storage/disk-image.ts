@@ -1,0 +1,29 @@
+import type { Host, OwnedFd } from '../host/host.ts';
+import { type DiskFormat, parseImageFormat } from './image-format.ts';
+import { HEADER_BYTES } from './qcow2-header.ts';
+
+/** An opened disk image whose header was found sound. */
+export interface DiskImage {
+  readonly format: DiskFormat;
+  /** Bytes the guest sees, a multiple of 512. */
+  readonly virtualSize: number;
+  readonly fileBytes: number;
+  readonly mtimeMs: number;
+  /** Read-only; whoever asked for the image closes it. */
+  readonly fd: OwnedFd;
+}
+
+const TAIL_BYTES = 512;
+
+/**
+ * Reads what a disk image says about itself.
+ * @param name how messages call the file.
+ * @throws VmError InvalidArgument for an image that is no sound, self-contained qcow2 or raw disk.
+ */
+export function readDiskImage(host: Host, fd: OwnedFd, name: string): DiskImage {
+  const { size: fileBytes, mtimeMs } = host.inspectFd(fd.fd);
+  const head = host.readBytes(fd.fd, 0, HEADER_BYTES);
+  const tail = host.readBytes(fd.fd, Math.max(0, fileBytes - TAIL_BYTES), TAIL_BYTES);
+  const { format, virtualSize } = parseImageFormat({ name, head, tail, fileBytes });
+  return { format, virtualSize, fileBytes, mtimeMs, fd };
+}
