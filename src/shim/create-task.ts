@@ -64,6 +64,10 @@ export function createTask(deps: CreateTaskDeps): CreateTask {
       new ConsoleLog(host, machine.consoleLog, { bytes: config.console.logBytes, files: config.console.logFiles, report }),
     );
     undo.use(spool);
+    const first = spool.follow(() => {
+      timeline.mark('first-console-byte');
+      first[Symbol.dispose]();
+    });
     const hub = undo.use(await ConsoleHub.connect(machine.names.consoleSocket, spool, { signal }));
     const stdio = undo.use(
       await TaskStdio.open(host, hub, plan, {

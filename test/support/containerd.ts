@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { appendFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { execa, type ResultPromise } from 'execa';
+import { execa, type Options, type ResultPromise } from 'execa';
 import { leaks } from './leaks.ts';
 import { tempDir } from './temp-dir.ts';
 import { type VmImage, vmctl, vmImage } from './vm-image.ts';
@@ -14,8 +14,10 @@ export interface TestScope {
 }
 
 export interface ContainerdOptions {
-  /** Lines for the shim's configuration; accel is TCG and directories are private in any case. */
+  /** Lines for the shim's configuration; its directories are private in any case. */
   readonly shimConfig?: string;
+  /** TCG by default: /dev/kvm of some test machines opens and hangs ordinary kernels. */
+  readonly accel?: 'tcg' | 'auto';
   /** Variables for containerd, and so for the shim. */
   readonly env?: Readonly<Record<string, string>>;
   /** containerd's own PATH. Our launcher must do without any. */
@@ -41,6 +43,8 @@ export async function privateContainerd(t: TestScope, options: ContainerdOptions
   return containerd;
 }
 
+type CommandOptions = Options & { readonly all: true; readonly stdin: 'ignore' };
+
 export class Containerd {
   readonly directory: string;
   readonly address: string;
@@ -53,7 +57,7 @@ export class Containerd {
     this.address = join(directory, 'c.sock');
     this.#options = options;
     writeFileSync(join(directory, 'containerd.toml'), this.#config());
-    writeFileSync(join(directory, 'vmshim.toml'), `accel = "tcg"\nstate_dir = "${directory}/vms"\ndata_dir = "${directory}/data"\n${options.shimConfig ?? ''}`);
+    writeFileSync(join(directory, 'vmshim.toml'), `accel = "${options.accel ?? 'tcg'}"\nstate_dir = "${directory}/vms"\ndata_dir = "${directory}/data"\n${options.shimConfig ?? ''}`);
   }
 
   get pid(): number {
@@ -104,11 +108,11 @@ export class Containerd {
   }
 
   /** `ctr` against this containerd; rejects on a non-zero exit. */
-  ctr(...args: string[]): ResultPromise<{ all: true }> {
+  ctr(...args: string[]): ResultPromise<CommandOptions> {
     return execa('/usr/bin/ctr', ['--address', this.address, ...args], { all: true, stdin: 'ignore' });
   }
 
-  vmctl(...args: string[]): ResultPromise<{ all: true }> {
+  vmctl(...args: string[]): ResultPromise<CommandOptions> {
     return execa(vmctl, args, { all: true, env: this.environment(), extendEnv: true, stdin: 'ignore' });
   }
 

@@ -1,0 +1,117 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, realpathSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { ControlClient } from '../src/control/control-client.ts';
+import type { VmStatus } from '../src/control/control-service.ts';
+import { Containerd } from '../test/support/containerd.ts';
+import { leaks } from '../test/support/leaks.ts';
+import { vmctl, vmImage } from '../test/support/vm-image.ts';
+
+/** What a guest prints when it can be used: the test guest's own line, or a login prompt. */
+const GUEST_UP = /vmguest: ready|login: ?$/m;
+const ID = 'demo';
+
+interface DemoImage {
+  readonly name: string;
+  readonly archive: string;
+  /** The user's own image instead of the test guest. */
+  readonly own: boolean;
+}
+
+async function main(disk: string | undefined): Promise<number> {
+  const directory = realpathSync(mkdtempSync(join(tmpdir(), 'vmdemo-')));
+  const containerd = new Containerd(directory, { accel: 'auto' });
+  try {
+    say(`packing ${disk ?? 'the test guest'} as a container image`);
+    const image = await packImage(disk, directory);
+    say('starting a private containerd');
+    await containerd.start();
+    say(`importing ${image.name}`);
+    await containerd.ctr('images', 'import', image.archive);
+    const seen = await runVm(containerd, image);
+    if (seen !== undefined) printTimeline(seen);
+    const left = await leaks(directory);
+    say(left.length === 0 ? 'nothing is left: no process, mount, cgroup, socket or file' : `left behind:\n${left.join('\n')}`);
+    return left.length;
+  } finally {
+    await containerd.stop();
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+async function packImage(disk: string | undefined, directory: string): Promise<DemoImage> {
+  if (disk === undefined) return { ...(await vmImage()), own: false };
+  const image = { name: 'example.local/own:1', archive: join(directory, 'own.tar'), own: true };
+  const pack = spawn(vmctl, ['image', 'pack', disk, '--name', image.name, '--output', image.archive], { stdio: 'inherit' });
+  const [status] = (await once(pack, 'close')) as [number | null];
+  if (status !== 0) throw new Error(`cannot pack ${disk}`);
+  return image;
+}
+
+interface Seen {
+  readonly status: VmStatus;
+  /** Milliseconds since the epoch. */
+  readonly guestUp: number | undefined;
+}
+
+/** Runs the VM in the foreground, as a user does, and watches it from the side. */
+async function runVm(containerd: Containerd, image: DemoImage): Promise<Seen | undefined> {
+  const terminal = process.stdin.isTTY && process.stdout.isTTY;
+  const flags = ['--rm', ...(terminal ? ['--tty'] : [])];
+  const annotations: Record<string, string> = image.own ? { 'vmshim.io/memory': '1Gi', 'vmshim.io/cpus': '2' } : {};
+  const args = await containerd.runArguments(ID, { image: image.name, annotations, flags });
+  const command = ['--address', containerd.address, ...args];
+  say(`ctr ${command.join(' ')}`);
+  if (terminal) say(image.own ? 'the guest’s own shutdown ends it' : 'type "poweroff" to end it');
+  const started = taskStarted(containerd);
+  const ctr = spawn('/usr/bin/ctr', command, { stdio: terminal ? 'inherit' : ['ignore', 'inherit', 'inherit'] });
+  const exited = once(ctr, 'close');
+  const watched = started.then(() => watch(containerd, terminal));
+  const [status] = (await exited) as [number | null];
+  process.stdout.write('\n');
+  say(`the VM has ended with status ${status ?? 'unknown'}`);
+  return await Promise.race([watched, Promise.resolve(undefined)]).catch(() => undefined);
+}
+
+async function taskStarted(containerd: Containerd): Promise<void> {
+  const events = spawn('/usr/bin/ctr', ['--address', containerd.address, 'events'], { stdio: ['ignore', 'pipe', 'ignore'] });
+  for await (const line of createInterface({ input: events.stdout })) {
+    if (line.includes('/tasks/start') || line.includes('/tasks/exit')) break;
+  }
+  events.kill();
+}
+
+/** Without a terminal nobody can end the VM, so it is asked to power off as soon as it is up. */
+async function watch(containerd: Containerd, terminal: boolean): Promise<Seen> {
+  const vms = JSON.parse((await containerd.vmctl('list', '--json')).stdout) as { id: string; runDir: string }[];
+  const runDir = vms.find((vm) => vm.id === ID)?.runDir ?? '';
+  await using client = await ControlClient.connect(join(runDir, 'control.sock'), AbortSignal.timeout(10_000));
+  let text = '';
+  let guestUp: number | undefined;
+  for await (const chunk of client.console(1 << 20)) {
+    text = (text + Buffer.from(chunk).toString('latin1')).slice(-4096);
+    if (!GUEST_UP.test(text)) continue;
+    guestUp = Date.now();
+    break;
+  }
+  const status = await client.status(AbortSignal.timeout(10_000));
+  if (!terminal) await containerd.ctr('tasks', 'kill', '--signal', 'SIGTERM', ID);
+  return { status, guestUp };
+}
+
+function printTimeline({ status, guestUp }: Seen): void {
+  const marks = (status.timeline ?? []).map(({ name, atMs }) => ({ name: name ?? '', at: atMs ?? 0 }));
+  if (guestUp !== undefined) marks.push({ name: 'guest-up', at: guestUp });
+  const first = marks[0]?.at ?? 0;
+  say(`timeline (${status.accel ?? ''}: ${status.accelReason ?? ''})`);
+  for (const { name, at } of marks) process.stdout.write(`  ${(at - first).toFixed(0).padStart(7)} ms  ${name}\n`);
+}
+
+function say(text: string): void {
+  process.stdout.write(`\x1b[1m== ${text}\x1b[0m\n`);
+}
+
+process.exitCode = await main(process.argv[2]);

@@ -1,0 +1,41 @@
+/**
+ * Where everything sits on q35's root bus. An address is part of a guest's identity: Windows binds drivers to it, Linux
+ * names links after it (enp0s3), and a QEMU that takes over a running guest must have the same. So the table is
+ * fixed: a device keeps its slot whether or not its neighbours exist, and a slot given once is never given to something else.
+ *
+ * | slot | device |
+ * |---|---|
+ * | 00 | host bridge (QEMU's own) |
+ * | 01 | display, kept free |
+ * | 02 | root disk |
+ * | 03 | first network card |
+ * | 04 | random numbers |
+ * | 05 | balloon |
+ * | 06 | pvpanic |
+ * | 07 | virtio-serial for the guest agent, kept free |
+ * | 08–0f | later cold-plugged devices, kept free |
+ * | 10.0–10.3 | root ports: the places for hot-plugged disks and cards |
+ * | 1f | ICH9 LPC bridge (QEMU's own) |
+ */
+export const PCI_SLOTS = { rootDisk: 0x02, net0: 0x03, rng: 0x04, balloon: 0x05, pvpanic: 0x06 } as const;
+
+export type Seat = keyof typeof PCI_SLOTS;
+
+const ROOT_PORT_SLOT = 0x10;
+
+/** One multifunction slot; pcie.0 itself takes no hot-plug, so the places must exist from the start. */
+export const ROOT_PORTS = 4;
+
+/** `bus` and `addr` of a device that sits on the root bus itself. */
+export function pciAddress(seat: Seat): { readonly bus: 'pcie.0'; readonly addr: string } {
+  return { bus: 'pcie.0', addr: formatAddress(PCI_SLOTS[seat], 0) };
+}
+
+export function rootPortAddress(index: number): { readonly bus: 'pcie.0'; readonly addr: string } {
+  return { bus: 'pcie.0', addr: formatAddress(ROOT_PORT_SLOT, index) };
+}
+
+/** The form QEMU's `addr` property takes: hexadecimal slot, dot, function. */
+function formatAddress(slot: number, fn: number): string {
+  return `${slot.toString(16).padStart(2, '0')}.${fn.toString(16)}`;
+}

@@ -1,0 +1,104 @@
+import type { QemuOption } from './option.ts';
+import type { JsonObject } from './qmp-codec.ts';
+import type { QemuInput, RootDisk } from './qemu-input.ts';
+import type { FdNumber, FdRole } from './plan-fds.ts';
+import { virtioDevice } from './virtio-device.ts';
+
+/**
+ * The root disk: a qcow2 overlay, over the image where there is one. The node below is always named, or named absent,
+ * so that no path from a header is ever followed.
+ */
+export function planDisk(input: QemuInput, fd: FdNumber): QemuOption[] {
+  const disk = input.rootDisk;
+  if (disk === undefined) return [];
+  return [
+    ...(disk.base === undefined ? [] : baseNodes(disk.base.format, input.aio, fd)),
+    fdSet('root-overlay', fd),
+    {
+      flag: '-blockdev',
+      json: {
+        driver: 'file',
+        'node-name': 'root-file',
+        filename: fdSetPath('root-overlay', fd),
+        aio: input.aio,
+        discard: 'unmap',
+        cache: cacheMode(disk),
+      },
+    },
+    {
+      flag: '-blockdev',
+      json: {
+        driver: disk.format,
+        'node-name': 'root',
+        file: 'root-file',
+        backing: disk.base === undefined ? null : 'root-base',
+        discard: 'unmap',
+        'detect-zeroes': 'unmap',
+        cache: cacheMode(disk),
+      },
+    },
+    ...(hasIoThread(input) ? [IO_THREAD] : []),
+    {
+      flag: '-device',
+      json: virtioDevice(input.spec.machine, 'blk', 'rootDisk', {
+        id: 'disk-root',
+        drive: 'root',
+        serial: 'root',
+        ...(hasIoThread(input) && { iothread: IO_THREAD.json.id }),
+        // Always set, or SeaBIOS boots whatever it meets first. 0 belongs to the option ROM that loads -kernel.
+        bootindex: 1,
+        // The guest sees a failed or full disk as an error, like on hardware; pausing needs someone who resumes.
+        rerror: 'report',
+        werror: 'report',
+      }),
+    },
+  ];
+}
+
+/** Keeps the disk's I/O off QEMU's main loop, where QMP and the console live. */
+const IO_THREAD = { flag: '-object', json: { 'qom-type': 'iothread', id: 'iothread-root' } } as const;
+
+/** An I/O thread needs ioeventfd, which memory-mapped virtio has only from KVM; virtio-pci has it under TCG as well. */
+function hasIoThread({ spec, accel }: QemuInput): boolean {
+  return spec.machine === 'q35' || accel === 'kvm';
+}
+
+/** Buffered on purpose: all VMs of an image share its pages in the host's cache. */
+function baseNodes(format: 'qcow2' | 'raw', aio: QemuInput['aio'], fd: FdNumber): QemuOption[] {
+  return [
+    fdSet('root-base', fd),
+    {
+      flag: '-blockdev',
+      json: {
+        driver: 'file',
+        'node-name': 'root-base-file',
+        filename: fdSetPath('root-base', fd),
+        aio,
+        'read-only': true,
+      },
+    },
+    {
+      flag: '-blockdev',
+      json: {
+        driver: format,
+        'node-name': 'root-base',
+        file: 'root-base-file',
+        ...(format === 'qcow2' && { backing: null }),
+        'read-only': true,
+      },
+    },
+  ];
+}
+
+function cacheMode(disk: RootDisk): JsonObject {
+  return { direct: disk.cache === 'none' };
+}
+
+/** A descriptor that -blockdev can open under a name; the set has the descriptor's own number. */
+export function fdSet(role: FdRole, fd: FdNumber): QemuOption {
+  return { flag: '-add-fd', keys: { fd: fd(role), set: fd(role), opaque: role } };
+}
+
+export function fdSetPath(role: FdRole, fd: FdNumber): string {
+  return `/dev/fdset/${fd(role)}`;
+}

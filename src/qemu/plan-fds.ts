@@ -1,0 +1,39 @@
+import type { QemuInput } from './qemu-input.ts';
+
+/**
+ * What the opener of a descriptor has to give, in words of open(2). Everything is opened by the parent, whose copies
+ * must be closed once QEMU runs: image locks belong to the open file description, so a copy kept would keep the lock.
+ *
+ * - `qmp`, `console`: listening stream sockets (AF_UNIX). Nobody else may accept() on them.
+ * - `root-overlay`: O_RDWR on the qcow2 overlay; `root-base`: O_RDONLY on the image below it.
+ * - `kernel`, `initrd`: O_RDONLY. QEMU opens these two again through /proc/self/fd, so QEMU's uid must be allowed to
+ *   read the inode (mode 0644, or a memfd); the directories above do not matter.
+ * - `firmware-vars`: O_RDWR on the VM's own raw UEFI variable store.
+ */
+export type FdRole = 'qmp' | 'console' | 'root-overlay' | 'root-base' | 'kernel' | 'initrd' | 'firmware-vars';
+
+/** QEMU's number for the descriptor with this role. */
+export type FdNumber = (role: FdRole) => number;
+
+/** stdin, stdout and stderr come first. */
+const FIRST_FD = 3;
+
+/** The roles this VM needs, in the order of their descriptor numbers. */
+export function planFds(input: QemuInput): FdRole[] {
+  const { boot } = input.spec;
+  const roles: FdRole[] = ['qmp', 'console'];
+  if (input.rootDisk !== undefined) roles.push('root-overlay');
+  if (input.rootDisk?.base !== undefined) roles.push('root-base');
+  if (boot.kind === 'kernel') roles.push('kernel');
+  if (boot.kind === 'kernel' && boot.initrd !== undefined) roles.push('initrd');
+  if (input.firmware.kind === 'uefi') roles.push('firmware-vars');
+  return roles;
+}
+
+export function fdNumber(roles: readonly FdRole[]): FdNumber {
+  return (role) => {
+    const index = roles.indexOf(role);
+    if (index < 0) throw new TypeError(`descriptor ${role} is used but not planned`);
+    return FIRST_FD + index;
+  };
+}

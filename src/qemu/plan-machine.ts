@@ -1,0 +1,112 @@
+import { VmError } from '../core/errors.ts';
+import type { QemuOption } from './option.ts';
+import type { QemuInput } from './qemu-input.ts';
+
+const MIB = 1024 * 1024;
+
+/** Process, board, CPU, memory and clock. */
+export function planMachine(input: QemuInput): QemuOption[] {
+  const { spec } = input;
+  return [
+    // Thread names make `ps -L` and perf tell vCPUs from I/O threads.
+    { flag: '-name', keys: { guest: spec.name, 'debug-threads': true } },
+    { flag: '-uuid', text: spec.uuid },
+    { flag: '-no-user-config' },
+    { flag: '-nodefaults' },
+    { flag: '-display', text: 'none' },
+    // Nothing of the guest runs before it is placed on its CPUs, memory and network; `cont` starts it.
+    { flag: '-S' },
+    // A guest that powers off leaves a QEMU that a reset can boot again. Never with -action, which breaks that reset.
+    { flag: '-no-shutdown' },
+    // QEMU starts unprivileged already, so it needs neither setuid nor children.
+    {
+      flag: '-sandbox',
+      head: 'on',
+      keys: { obsolete: 'deny', elevateprivileges: 'deny', spawn: 'deny', resourcecontrol: 'deny' },
+    },
+    { flag: '-machine', head: input.machineType, keys: boardKeys(input) },
+    { flag: '-accel', text: input.accel },
+    { flag: '-cpu', text: cpuModel(input) },
+    // One socket: guests licensed or limited by sockets (Windows desktop: two) see all their CPUs.
+    {
+      flag: '-smp',
+      keys: { cpus: spec.vcpus, sockets: 1, cores: spec.vcpus, threads: 1, maxcpus: spec.vcpus },
+    },
+    // memfd with share=on is what vhost-user, virtiofs and a hand-over to another QEMU map as well.
+    {
+      flag: '-object',
+      json: { 'qom-type': 'memory-backend-memfd', id: 'ram', size: spec.memoryBytes, share: true },
+    },
+    { flag: '-m', keys: { size: `${memoryMib(input)}M` } },
+    ...clock(input),
+  ];
+}
+
+function boardKeys(input: QemuInput): Record<string, string | boolean> {
+  const { firmware } = input;
+  const common = {
+    'memory-backend': 'ram',
+    // A core file of a crashed QEMU would carry the guest's memory onto the node's disk.
+    'dump-guest-core': false,
+  };
+  switch (input.spec.machine) {
+    case 'q35':
+      return {
+        ...common,
+        // Devices nobody drives: less for a hostile guest to attack, and less for firmware to probe. The HPET costs
+        // an exit to QEMU per tick where it is the clock; guests have the TSC, kvmclock or the ACPI timer.
+        hpet: false,
+        sata: false,
+        smbus: false,
+        vmport: false,
+        ...(firmware.kind === 'uefi' && { pflash0: 'firmware-code', pflash1: 'firmware-vars' }),
+      };
+    case 'microvm':
+      // With ACPI the kernel finds CPUs and virtio transports in tables, but then looks at neither PIT nor PM timer
+      // and hangs without a paravirtual clock, which TCG has not. Without ACPI the PIT is the clock; firmware leaves
+      // an MP table and QEMU names the transports on the kernel's command line. Kernels without X86_MPPARSE and
+      // VIRTIO_MMIO_CMDLINE_DEVICES (Debian's, for one) then see one CPU and no virtio device.
+      return {
+        ...common,
+        acpi: input.accel === 'kvm',
+        'auto-kernel-cmdline': input.accel === 'tcg',
+        // The console is that of plan-console.ts.
+        'isa-serial': false,
+      };
+  }
+}
+
+/** -cpu has a grammar of its own without any quoting, so only a bare model name passes. */
+function cpuModel(input: QemuInput): string {
+  const model = input.spec.cpuModel;
+  if (model === 'default') return input.accel === 'kvm' ? 'host' : 'max';
+  if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(model)) {
+    throw new VmError(
+      'InvalidArgument',
+      `CPU model ${JSON.stringify(model)} is not a model name; use one that "qemu-system-x86_64 -cpu help" lists, without features`,
+    );
+  }
+  return model;
+}
+
+/** QEMU rounds odd sizes up, and then RAM and backend differ; so the caller must have rounded. */
+function memoryMib(input: QemuInput): number {
+  const mib = input.spec.memoryBytes / MIB;
+  if (!Number.isSafeInteger(mib) || mib < 1) {
+    throw new VmError(
+      'InvalidArgument',
+      `guest memory of ${input.spec.memoryBytes} bytes is not a multiple of 1 MiB; round the memory limit`,
+    );
+  }
+  return mib;
+}
+
+function clock(input: QemuInput): QemuOption[] {
+  // Lost RTC ticks are caught up (Windows counts them); kvm-pit keeps its default `delay`, as OpenStack sets it.
+  if (input.spec.machine === 'q35') return [{ flag: '-rtc', keys: { base: 'utc', driftfix: 'slew' } }];
+  return [
+    { flag: '-rtc', keys: { base: 'utc' } },
+    // virtio 1.0 instead of the draft before it.
+    { flag: '-global', keys: { driver: 'virtio-mmio', property: 'force-legacy', value: false } },
+  ];
+}

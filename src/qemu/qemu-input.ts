@@ -1,0 +1,26 @@
+import type { VmSpec } from '../core/vm-spec.ts';
+
+/** Everything that decides QEMU's command line. Equal inputs give equal command lines. */
+export interface QemuInput {
+  readonly spec: VmSpec;
+  /** What `spec.accel` came to on this host. */
+  readonly accel: 'kvm' | 'tcg';
+  /** Versioned (`pc-q35-7.2`), recorded when the VM is created so that it outlives QEMU upgrades; or `microvm`. */
+  readonly machineType: string;
+  readonly rootDisk: RootDisk | undefined;
+  readonly firmware: Firmware;
+  readonly aio: 'threads' | 'io_uring';
+}
+
+/** The descriptors `root-overlay` and, with a base, `root-base`. */
+export interface RootDisk {
+  readonly format: 'qcow2';
+  readonly base: undefined | { readonly format: 'qcow2' | 'raw' };
+  /** `none` bypasses the host's page cache for the overlay and needs a file system with O_DIRECT. */
+  readonly cache: 'none' | 'writeback';
+}
+
+export type Firmware =
+  | { readonly kind: 'bios' }
+  /** The variables are the descriptor `firmware-vars`, raw. */
+  | { readonly kind: 'uefi'; readonly codePath: string };
