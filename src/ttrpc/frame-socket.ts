@@ -66,11 +66,6 @@ export class FrameSocket {
     return this.#socket.writableNeedDrain;
   }
 
-  /** True once nothing more can be sent or received. */
-  get gone(): boolean {
-    return this.#disconnected || !this.#socket.writable;
-  }
-
   /** Sends one whole frame; dropped silently when the connection is gone. */
   send(frame: Uint8Array): void {
     if (!this.#socket.writable) return;

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { appendFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { execa, type Options, type ResultPromise } from 'execa';
+import { execa } from 'execa';
 import { leaks } from './leaks.ts';
 import { tempDir } from './temp-dir.ts';
 import { type VmImage, vmctl, vmImage } from './vm-image.ts';
@@ -43,7 +43,12 @@ export async function privateContainerd(t: TestScope, options: ContainerdOptions
   return containerd;
 }
 
-type CommandOptions = Options & { readonly all: true; readonly stdin: 'ignore' };
+/** What a command printed. */
+export interface CommandOutput {
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly all: string;
+}
 
 export class Containerd {
   readonly directory: string;
@@ -108,11 +113,11 @@ export class Containerd {
   }
 
   /** `ctr` against this containerd; rejects on a non-zero exit. */
-  ctr(...args: string[]): ResultPromise<CommandOptions> {
+  ctr(...args: string[]): Promise<CommandOutput> {
     return execa('/usr/bin/ctr', ['--address', this.address, ...args], { all: true, stdin: 'ignore' });
   }
 
-  vmctl(...args: string[]): ResultPromise<CommandOptions> {
+  vmctl(...args: string[]): Promise<CommandOutput> {
     return execa(vmctl, args, { all: true, env: this.environment(), extendEnv: true, stdin: 'ignore' });
   }
 
