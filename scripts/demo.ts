@@ -34,7 +34,11 @@ async function main(disk: string | undefined): Promise<number> {
     const seen = await runVm(containerd, image);
     if (seen !== undefined) printTimeline(seen);
     const left = await leaks(directory);
-    say(left.length === 0 ? 'nothing is left: no process, mount, cgroup, socket or file' : `left behind:\n${left.join('\n')}`);
+    say(
+      left.length === 0
+        ? 'nothing is left: no process, mount, cgroup, socket or file'
+        : `left behind:\n${left.join('\n')}`,
+    );
     return left.length;
   } finally {
     await containerd.stop();
@@ -45,7 +49,9 @@ async function main(disk: string | undefined): Promise<number> {
 async function packImage(disk: string | undefined, directory: string): Promise<DemoImage> {
   if (disk === undefined) return { ...(await vmImage()), own: false };
   const image = { name: 'example.local/own:1', archive: join(directory, 'own.tar'), own: true };
-  const pack = spawn(vmctl, ['image', 'pack', disk, '--name', image.name, '--output', image.archive], { stdio: 'inherit' });
+  const pack = spawn(vmctl, ['image', 'pack', disk, '--name', image.name, '--output', image.archive], {
+    stdio: 'inherit',
+  });
   const [status] = (await once(pack, 'close')) as [number | null];
   if (status !== 0) throw new Error(`cannot pack ${disk}`);
   return image;
@@ -61,13 +67,17 @@ interface Seen {
 async function runVm(containerd: Containerd, image: DemoImage): Promise<Seen | undefined> {
   const terminal = process.stdin.isTTY && process.stdout.isTTY;
   const flags = ['--rm', ...(terminal ? ['--tty'] : [])];
-  const annotations: Record<string, string> = image.own ? { 'vmshim.io/memory': '1Gi', 'vmshim.io/cpus': '2' } : {};
+  const annotations: Record<string, string> = image.own
+    ? { 'vmshim.io/memory': '1Gi', 'vmshim.io/cpus': '2' }
+    : {};
   const args = await containerd.runArguments(ID, { image: image.name, annotations, flags });
   const command = ['--address', containerd.address, ...args];
   say(`ctr ${command.join(' ')}`);
   if (terminal) say(image.own ? 'the guest’s own shutdown ends it' : 'type "poweroff" to end it');
   const started = taskStarted(containerd);
-  const ctr = spawn('/usr/bin/ctr', command, { stdio: terminal ? 'inherit' : ['ignore', 'inherit', 'inherit'] });
+  const ctr = spawn('/usr/bin/ctr', command, {
+    stdio: terminal ? 'inherit' : ['ignore', 'inherit', 'inherit'],
+  });
   const exited = once(ctr, 'close');
   const watched = started.then(() => watch(containerd, terminal));
   const [status] = (await exited) as [number | null];
@@ -77,7 +87,9 @@ async function runVm(containerd: Containerd, image: DemoImage): Promise<Seen | u
 }
 
 async function taskStarted(containerd: Containerd): Promise<void> {
-  const events = spawn('/usr/bin/ctr', ['--address', containerd.address, 'events'], { stdio: ['ignore', 'pipe', 'ignore'] });
+  const events = spawn('/usr/bin/ctr', ['--address', containerd.address, 'events'], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
   for await (const line of createInterface({ input: events.stdout })) {
     if (line.includes('/tasks/start') || line.includes('/tasks/exit')) break;
   }
@@ -86,7 +98,10 @@ async function taskStarted(containerd: Containerd): Promise<void> {
 
 /** Without a terminal nobody can end the VM, so it is asked to power off as soon as it is up. */
 async function watch(containerd: Containerd, terminal: boolean): Promise<Seen> {
-  const vms = JSON.parse((await containerd.vmctl('list', '--json')).stdout) as { id: string; runDir: string }[];
+  const vms = JSON.parse((await containerd.vmctl('list', '--json')).stdout) as {
+    id: string;
+    runDir: string;
+  }[];
   const runDir = vms.find((vm) => vm.id === ID)?.runDir ?? '';
   await using client = await ControlClient.connect(join(runDir, 'control.sock'), AbortSignal.timeout(10_000));
   let text = '';
@@ -107,7 +122,8 @@ function printTimeline({ status, guestUp }: Seen): void {
   if (guestUp !== undefined) marks.push({ name: 'guest-up', at: guestUp });
   const first = marks[0]?.at ?? 0;
   say(`timeline (${status.accel ?? ''}: ${status.accelReason ?? ''})`);
-  for (const { name, at } of marks) process.stdout.write(`  ${(at - first).toFixed(0).padStart(7)} ms  ${name}\n`);
+  for (const { name, at } of marks)
+    process.stdout.write(`  ${(at - first).toFixed(0).padStart(7)} ms  ${name}\n`);
 }
 
 function say(text: string): void {

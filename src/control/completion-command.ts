@@ -11,7 +11,12 @@ export const completionCommand: Command = {
   run(args, { print, commands, host, config }) {
     const [shell] = args;
     // What the script asks back: the VMs there are at this moment.
-    if (shell === 'vms') print(readVmRecords(host, config().stateDir).map((record) => `${record.id}\n`).join(''));
+    if (shell === 'vms')
+      print(
+        readVmRecords(host, config().stateDir)
+          .map((record) => `${record.id}\n`)
+          .join(''),
+      );
     else if (shell === 'bash') print(bashScript(commands));
     else if (shell === 'zsh') print(`autoload -U bashcompinit && bashcompinit\n${bashScript(commands)}`);
     else throw new UsageError('completion takes "bash" or "zsh"');

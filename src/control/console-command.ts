@@ -24,7 +24,8 @@ terminal has now.`,
       namespace: { type: 'string' },
       replay: { type: 'string', default: String(DEFAULT_REPLAY) },
     });
-    if (!/^\d{1,9}$/.test(values.replay)) throw new UsageError(`--replay "${values.replay}" is not a number of bytes`);
+    if (!/^\d{1,9}$/.test(values.replay))
+      throw new UsageError(`--replay "${values.replay}" is not a number of bytes`);
     await using client = await connectVm(context, positionals, values.namespace);
     const stream = client.console(Number(values.replay));
     using _terminal = rawTerminal();
@@ -42,7 +43,9 @@ terminal has now.`,
 async function type(stream: ConsoleStream): Promise<void> {
   const keys = new ConsoleKeys(() => ({ rows: process.stdout.rows, columns: process.stdout.columns }));
   for await (const chunk of process.stdin as AsyncIterable<Buffer>) {
-    const { send, leave, say } = process.stdin.isTTY ? keys.feed(chunk) : { send: chunk, leave: false, say: '' };
+    const { send, leave, say } = process.stdin.isTTY
+      ? keys.feed(chunk)
+      : { send: chunk, leave: false, say: '' };
     if (say !== '') process.stderr.write(say);
     if (send.length > 0) await stream.type(send);
     if (leave) {

@@ -1,7 +1,8 @@
 const ESCAPE = 0x1d;
 
 export const ESCAPE_HELP = 'Ctrl-] ? lists the other keys.';
-const KEYS = '\r\nCtrl-] q leave   Ctrl-] r send the window size   Ctrl-] Ctrl-] send Ctrl-] itself   Ctrl-] ? this help\r\n';
+const KEYS =
+  '\r\nCtrl-] q leave   Ctrl-] r send the window size   Ctrl-] Ctrl-] send Ctrl-] itself   Ctrl-] ? this help\r\n';
 
 export interface KeyResult {
   readonly send: Uint8Array;

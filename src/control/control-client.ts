@@ -18,11 +18,19 @@ export class ControlClient implements AsyncDisposable {
 
   async status(signal: AbortSignal): Promise<VmStatus> {
     const payload = wire.StatusRequest.encode({}).finish();
-    return wire.StatusResponse.decode(await this.#client.call(CONTROL_SERVICE, 'Status', payload, { signal }));
+    return wire.StatusResponse.decode(
+      await this.#client.call(CONTROL_SERVICE, 'Status', payload, { signal }),
+    );
   }
 
   console(replayBytes: number): ConsoleStream {
-    return new ConsoleStream(this.#client.openStream(CONTROL_SERVICE, 'Console', wire.ConsoleRequest.encode({ replayBytes }).finish()));
+    return new ConsoleStream(
+      this.#client.openStream(
+        CONTROL_SERVICE,
+        'Console',
+        wire.ConsoleRequest.encode({ replayBytes }).finish(),
+      ),
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

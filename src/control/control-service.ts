@@ -38,7 +38,8 @@ export function controlService(target: ControlTarget): Record<string, MethodDefi
         })();
         // What is typed at a console that has ended has nowhere to go.
         typing.catch(() => view[Symbol.dispose]());
-        for await (const data of view.output) await channel.send(wire.ConsoleOutput.encode({ data }).finish());
+        for await (const data of view.output)
+          await channel.send(wire.ConsoleOutput.encode({ data }).finish());
         return undefined;
       },
     },

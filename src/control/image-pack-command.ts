@@ -3,7 +3,7 @@ import { VmError } from '../core/errors.ts';
 import type { Host, OwnedFd } from '../host/host.ts';
 import { type DiskImage, readDiskImage } from '../storage/disk-image.ts';
 import { checkKernel, KERNEL_HEAD_BYTES } from '../storage/kernel-image.ts';
-import { openFlags } from '../storage/open-flags.ts';
+import { openFlags } from '../host/open-flags.ts';
 import { layerBytes, type LayerContents, type LayerFile, layerTar } from './image-layer.ts';
 import { parseImageName } from './image-name.ts';
 import { type LayerCompression, type OciArchiveResult, writeOciArchive } from './oci-archive.ts';

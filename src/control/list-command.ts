@@ -14,7 +14,8 @@ export const listCommand: Command = {
   name: 'list',
   usage: '[--json]',
   summary: 'the VMs of this node and what they are doing',
-  details: 'Lists every VM that containerd runs on this node. STATE is what its shim says; "orphan" means that the VM\nruns and its shim does not answer.',
+  details:
+    'Lists every VM that containerd runs on this node. STATE is what its shim says; "orphan" means that the VM\nruns and its shim does not answer.',
   options: [{ flag: '--json', text: 'one JSON array instead of a table' }],
   takesVm: false,
   async run(args, { host, config, signal, print }) {

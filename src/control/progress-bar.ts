@@ -22,7 +22,9 @@ export function progressBar(out: WriteStream): ProgressBar {
       shown = percent;
       const filled = Math.round((WIDTH * percent) / 100);
       const mib = (bytes: number): string => (bytes / 2 ** 20).toFixed(0);
-      out.write(`\r[${'#'.repeat(filled)}${'.'.repeat(WIDTH - filled)}] ${percent}% ${mib(done)}/${mib(total)} MiB\x1b[K`);
+      out.write(
+        `\r[${'#'.repeat(filled)}${'.'.repeat(WIDTH - filled)}] ${percent}% ${mib(done)}/${mib(total)} MiB\x1b[K`,
+      );
     },
     done: clear,
     [Symbol.dispose]: clear,

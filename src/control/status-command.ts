@@ -29,17 +29,25 @@ export const statusCommand: Command = {
 };
 
 /** The control connection of the VM that a command line names. */
-export async function connectVm(context: CommandContext, positionals: readonly string[], namespace: string | undefined): Promise<ControlClient> {
+export async function connectVm(
+  context: CommandContext,
+  positionals: readonly string[],
+  namespace: string | undefined,
+): Promise<ControlClient> {
   const [wanted, ...more] = positionals;
-  if (wanted === undefined || more.length > 0) throw new UsageError('give exactly one VM; "vmctl list" shows the ones there are');
+  if (wanted === undefined || more.length > 0)
+    throw new UsageError('give exactly one VM; "vmctl list" shows the ones there are');
   const record = findVm(readVmRecords(context.host, context.config().stateDir), wanted, namespace);
   return await ControlClient.connect(`${record.runDir}/control.sock`, context.signal);
 }
 
 function describe(status: VmStatus): string {
-  const time = (ms: number | null | undefined): string => (ms === null || ms === undefined || ms === 0 ? '' : new Date(ms).toISOString());
-  const pid = (value: number | null | undefined): string => (value === null || value === undefined || value === 0 ? '' : String(value));
-  const ended = status.exitReason === '' ? '' : `${status.exitReason ?? ''} (exit status ${status.exitStatus ?? 0})`;
+  const time = (ms: number | null | undefined): string =>
+    ms === null || ms === undefined || ms === 0 ? '' : new Date(ms).toISOString();
+  const pid = (value: number | null | undefined): string =>
+    value === null || value === undefined || value === 0 ? '' : String(value);
+  const ended =
+    status.exitReason === '' ? '' : `${status.exitReason ?? ''} (exit status ${status.exitStatus ?? 0})`;
   const lines: [string, string][] = [
     ['name', status.name ?? ''],
     ['id', status.id ?? ''],
@@ -51,7 +59,10 @@ function describe(status: VmStatus): string {
     ['exited', time(status.exitedAtMs)],
     ['vCPUs', String(status.vcpus ?? 0)],
     ['memory', `${Math.round((status.memoryBytes ?? 0) / 2 ** 20)} MiB`],
-    ['machine', `${status.machine ?? ''}, firmware ${status.firmware ?? ''}, QEMU ${status.qemuVersion ?? ''}`],
+    [
+      'machine',
+      `${status.machine ?? ''}, firmware ${status.firmware ?? ''}, QEMU ${status.qemuVersion ?? ''}`,
+    ],
     ['accelerator', `${status.accel ?? ''}: ${status.accelReason ?? ''}`],
     ['network', status.network ?? ''],
     ['uuid', status.uuid ?? ''],

@@ -10,7 +10,13 @@ import { imageCommand } from './image-command.ts';
 import { listCommand } from './list-command.ts';
 import { statusCommand } from './status-command.ts';
 
-const COMMANDS: readonly Command[] = [listCommand, statusCommand, consoleCommand, imageCommand, completionCommand];
+const COMMANDS: readonly Command[] = [
+  listCommand,
+  statusCommand,
+  consoleCommand,
+  imageCommand,
+  completionCommand,
+];
 
 /** Exit statuses that a script can tell apart. */
 const EXIT = { ok: 0, failed: 1, usage: 2, notFound: 3, unreachable: 4 } as const;

@@ -41,7 +41,8 @@ export class VmError extends Error {
       if (error.name === 'TimeoutError') {
         return new VmError('DeadlineExceeded', say('the caller’s deadline has passed'), { cause: error });
       }
-      if (error.name === 'AbortError') return new VmError('Canceled', say('the call was canceled'), { cause: error });
+      if (error.name === 'AbortError')
+        return new VmError('Canceled', say('the call was canceled'), { cause: error });
       return new VmError('Unknown', say(error.message), { cause: error });
     }
     return new VmError('Unknown', say(String(error)), { cause: error });
@@ -51,9 +52,12 @@ export class VmError extends Error {
 /** What an error says together with everything that caused it, for logs. */
 export function describeError(error: unknown): string {
   const parts: string[] = [];
-  for (let e: unknown = error; e !== undefined && e !== null; e = e instanceof Error ? e.cause : undefined) {
-    const text = e instanceof Error ? e.message : String(e);
+  let current = error;
+  while (current instanceof Error) {
+    const text = current.message;
     if (parts.at(-1)?.includes(text) !== true) parts.push(text);
+    current = current.cause;
   }
+  if (parts.length === 0) parts.push(String(error));
   return parts.join(': ');
 }

@@ -12,14 +12,19 @@ export type LogFields = Readonly<Record<string, string | number | boolean | unde
  * Lines in logrus' text form, which containerd's own log has, so that both read alike in one file.
  * @param write takes one line with its newline; must not throw.
  */
-export function textLogger(write: (line: string) => void, options: { debug: boolean; fields?: LogFields }): Logger {
+export function textLogger(
+  write: (line: string) => void,
+  options: { debug: boolean; fields?: LogFields },
+): Logger {
   const line =
     (level: string) =>
     (message: string, fields: LogFields = {}): void => {
       const pairs = Object.entries({ ...options.fields, ...fields })
         .filter(([, value]) => value !== undefined)
         .map(([key, value]) => ` ${key}=${quote(String(value))}`);
-      write(`time="${new Date().toISOString()}" level=${level} msg=${JSON.stringify(message)}${pairs.join('')}\n`);
+      write(
+        `time="${new Date().toISOString()}" level=${level} msg=${JSON.stringify(message)}${pairs.join('')}\n`,
+      );
     };
   const nothing = (): void => undefined;
   return {

@@ -57,4 +57,5 @@ const malformed = (): VmError =>
   new VmError('InvalidArgument', 'the input is no protobuf message; only containerd should run this program');
 
 /** A field as UTF-8 text; absent is empty, as in proto3. */
-export const fieldText = (bytes: Uint8Array | undefined): string => (bytes === undefined ? '' : Buffer.from(bytes).toString('utf8'));
+export const fieldText = (bytes: Uint8Array | undefined): string =>
+  bytes === undefined ? '' : Buffer.from(bytes).toString('utf8');

@@ -1,6 +1,6 @@
 import { VmError } from '../core/errors.ts';
 import type { Host } from '../host/host.ts';
-import { openFlags } from './open-flags.ts';
+import { openFlags } from '../host/open-flags.ts';
 
 /** What a host tells about its KVM, without starting anything. */
 export interface KvmFacts {

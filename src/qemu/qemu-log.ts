@@ -1,5 +1,5 @@
 import type { Host, OwnedFd } from '../host/host.ts';
-import { openFlags } from './open-flags.ts';
+import { openFlags } from '../host/open-flags.ts';
 
 const maxTailBytes = 8 * 1024;
 const maxWarningBytes = 64 * 1024;

@@ -19,7 +19,15 @@ export interface ShimFlags {
   readonly debug: boolean;
 }
 
-const VALUE_FLAGS = ['namespace', 'id', 'address', 'publish-binary', 'bundle', 'socket', 'debug-socket'] as const;
+const VALUE_FLAGS = [
+  'namespace',
+  'id',
+  'address',
+  'publish-binary',
+  'bundle',
+  'socket',
+  'debug-socket',
+] as const;
 const BOOL_FLAGS = ['debug', 'v', 'version', 'info'] as const;
 type ValueFlag = (typeof VALUE_FLAGS)[number];
 type BoolFlag = (typeof BOOL_FLAGS)[number];
@@ -44,11 +52,13 @@ export function parseShimArgs(argv: readonly string[]): ShimCommand {
     const boolFlag = BOOL_FLAGS.find((flag) => flag === name);
     if (boolFlag !== undefined) {
       if (inline === undefined || /^(1|t|true)$/i.test(inline)) set.add(boolFlag);
-      else if (!/^(0|f|false)$/i.test(inline)) throw invalid(`flag -${name} takes true or false, not "${inline}"`);
+      else if (!/^(0|f|false)$/i.test(inline))
+        throw invalid(`flag -${name} takes true or false, not "${inline}"`);
       continue;
     }
     const valueFlag = VALUE_FLAGS.find((flag) => flag === name);
-    if (valueFlag === undefined) throw invalid(`flag -${name} is not known; -h lists none, see docs/operations.md`);
+    if (valueFlag === undefined)
+      throw invalid(`flag -${name} is not known; -h lists none, see docs/operations.md`);
     const value = inline ?? argv[++i];
     if (value === undefined) throw invalid(`flag -${name} needs a value after it`);
     values.set(valueFlag, value);
@@ -70,9 +80,12 @@ export function parseShimArgs(argv: readonly string[]): ShimCommand {
 }
 
 function identifier(flag: string, value: string | undefined): string {
-  if (value === undefined || value === '') throw invalid(`flag -${flag} is missing; containerd always gives it`);
+  if (value === undefined || value === '')
+    throw invalid(`flag -${flag} is missing; containerd always gives it`);
   if (value.length > 76 || !IDENTIFIER.test(value)) {
-    throw invalid(`flag -${flag} is "${value}", which is no containerd identifier (letters, digits and single . _ -, 76 at most)`);
+    throw invalid(
+      `flag -${flag} is "${value}", which is no containerd identifier (letters, digits and single . _ -, 76 at most)`,
+    );
   }
   return value;
 }

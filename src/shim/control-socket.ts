@@ -11,11 +11,16 @@ const BACKLOG = 16;
 /** Serves `vmctl` on the VM's own socket, which only root can reach; disposing ends it. */
 export async function serveControl(native: Native, task: Task): Promise<AsyncDisposable> {
   const server = new TtrpcServer();
-  server.addService(CONTROL_SERVICE, controlService({ status: () => statusOf(task), attach: (options) => task.hub.attach(options) }));
+  server.addService(
+    CONTROL_SERVICE,
+    controlService({ status: () => statusOf(task), attach: (options) => task.hub.attach(options) }),
+  );
   const listener = createServer();
   server.serve(listener);
   const { promise, resolve } = Promise.withResolvers<undefined>();
-  listener.listen({ fd: native.listenUnix(task.machine.names.controlSocket, BACKLOG) }, () => resolve(undefined));
+  listener.listen({ fd: native.listenUnix(task.machine.names.controlSocket, BACKLOG) }, () =>
+    resolve(undefined),
+  );
   await promise;
   return {
     [Symbol.asyncDispose]: async () => {

@@ -55,13 +55,24 @@ export function createTask(deps: CreateTaskDeps): CreateTask {
     await using undo = new AsyncDisposableStack();
     const machine = await createMachine(
       deps,
-      { spec, config, bundle: request.bundle, rootfs: rootfsOf(request, ociSpec), shimSocket: deps.shimSocket, timeline },
+      {
+        spec,
+        config,
+        bundle: request.bundle,
+        rootfs: rootfsOf(request, ociSpec),
+        shimSocket: deps.shimSocket,
+        timeline,
+      },
       signal,
     );
     undo.defer(() => machine.release());
     const report = (sentence: string): void => log.warn(sentence, { id: request.id });
     const spool = new ConsoleSpool(
-      new ConsoleLog(host, machine.consoleLog, { bytes: config.console.logBytes, files: config.console.logFiles, report }),
+      new ConsoleLog(host, machine.consoleLog, {
+        bytes: config.console.logBytes,
+        files: config.console.logFiles,
+        report,
+      }),
     );
     undo.use(spool);
     const first = spool.follow(() => {
@@ -91,17 +102,23 @@ function readSpec(host: Host, bundle: string): unknown {
   try {
     return JSON.parse(host.readText(`${bundle}/config.json`)) as unknown;
   } catch (cause) {
-    throw new VmError('InvalidArgument', `the OCI spec "${bundle}/config.json" is not readable JSON`, { cause });
+    throw new VmError('InvalidArgument', `the OCI spec "${bundle}/config.json" is not readable JSON`, {
+      cause,
+    });
   }
 }
 
 /** containerd mounts on the bundle's `rootfs`; without mounts the spec names a directory that is ready (`ctr run --rootfs`). */
 function rootfsOf({ bundle, rootfs }: TaskRequest, ociSpec: unknown): Rootfs {
   if (rootfs.length > 0) return { path: `${bundle}/rootfs`, mounts: rootfs };
-  const root = typeof ociSpec === 'object' && ociSpec !== null && 'root' in ociSpec ? ociSpec.root : undefined;
+  const root =
+    typeof ociSpec === 'object' && ociSpec !== null && 'root' in ociSpec ? ociSpec.root : undefined;
   const path = typeof root === 'object' && root !== null && 'path' in root ? root.path : undefined;
   if (typeof path !== 'string' || path === '') {
-    throw new VmError('InvalidArgument', 'root.path of the OCI spec is missing; it must name the container’s root file system');
+    throw new VmError(
+      'InvalidArgument',
+      'root.path of the OCI spec is missing; it must name the container’s root file system',
+    );
   }
   return { path: path.startsWith('/') ? path : `${bundle}/${path}`, mounts: [] };
 }

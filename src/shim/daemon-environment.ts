@@ -15,7 +15,8 @@ export function daemonEnvironment(env: NodeJS.ProcessEnv, facts: DaemonFacts): R
   for (const [key, value] of Object.entries(env)) {
     if (value !== undefined && !DROPPED.has(key)) kept[key] = value;
   }
-  if (facts.ttrpcAddress !== undefined && facts.ttrpcAddress !== '') kept['TTRPC_ADDRESS'] = facts.ttrpcAddress;
+  if (facts.ttrpcAddress !== undefined && facts.ttrpcAddress !== '')
+    kept['TTRPC_ADDRESS'] = facts.ttrpcAddress;
   kept['VMSHIM_SOCKET'] = facts.socketPath;
   kept['VMSHIM_STARTED_AT'] = String(facts.startedAt);
   return kept;

@@ -22,7 +22,15 @@ export async function deleteTask(flags: ShimFlags): Promise<void> {
   const bundle = flags.bundle === '' ? process.cwd() : flags.bundle;
   const config = loadConfig(host, process.env, undefined);
   const path = findRecord(host, bundle) ?? vmNames(config.stateDir, flags.namespace, flags.id).record;
-  const { pid, exit } = await cleanUpTask({ host, native: loadNative() }, path, AbortSignal.timeout(BUDGET_MS));
-  const reply = containerd.task.DeleteResponse.encode({ pid, exitStatus: exit.status, exitedAt: timestamp(exit.at) }).finish();
+  const { pid, exit } = await cleanUpTask(
+    { host, native: loadNative() },
+    path,
+    AbortSignal.timeout(BUDGET_MS),
+  );
+  const reply = containerd.task.DeleteResponse.encode({
+    pid,
+    exitStatus: exit.status,
+    exitedAt: timestamp(exit.at),
+  }).finish();
   writeStdout(reply);
 }

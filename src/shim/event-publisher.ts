@@ -58,7 +58,10 @@ export class EventPublisher {
         this.#queue.shift();
         delay = FIRST_DELAY_MS;
       } catch (error) {
-        const away = VmError.is(error, 'Unavailable') || VmError.is(error, 'DeadlineExceeded') || VmError.is(error, 'NotFound');
+        const away =
+          VmError.is(error, 'Unavailable') ||
+          VmError.is(error, 'DeadlineExceeded') ||
+          VmError.is(error, 'NotFound');
         if (!away || Date.now() - event.at > KEEP_MS) {
           this.#log.warn('event dropped', { topic: event.topic, error: describeError(error) });
           this.#queue.shift();

@@ -43,14 +43,25 @@ function forwardByTtrpc({ ttrpcAddress, namespace }: EventRoute): ForwardEvent {
 
 function publishByCommand(host: Host, { publishBinary, grpcAddress, namespace }: EventRoute): ForwardEvent {
   return async (event, signal) => {
-    if (publishBinary === '') throw new VmError('FailedPrecondition', 'containerd gave neither a ttrpc address nor a publish command');
+    if (publishBinary === '')
+      throw new VmError(
+        'FailedPrecondition',
+        'containerd gave neither a ttrpc address nor a publish command',
+      );
     const address = grpcAddress === '' ? [] : ['--address', grpcAddress];
     const input = google.protobuf.Any.encode({ typeUrl: event.typeUrl, value: event.value }).finish();
-    await host.exec(publishBinary, [...address, 'publish', '--topic', event.topic, '--namespace', namespace], { input, signal });
+    await host.exec(
+      publishBinary,
+      [...address, 'publish', '--topic', event.topic, '--namespace', namespace],
+      { input, signal },
+    );
   };
 }
 
-function envelope(event: TaskEvent, namespace: string): containerd.services.events.ttrpc.v1.Envelope.$Properties {
+function envelope(
+  event: TaskEvent,
+  namespace: string,
+): containerd.services.events.ttrpc.v1.Envelope.$Properties {
   return {
     timestamp: timestamp(event.at),
     namespace,

@@ -13,10 +13,10 @@ async function main(argv: readonly string[]): Promise<void> {
       process.stdout.write(`containerd-shim-vm-v2:\n  Version:  ${VERSION}\n`);
       return;
     case 'info':
-      (await import("./info.ts")).writeInfo();
+      (await import('./info.ts')).writeInfo();
       return;
     case 'start':
-      await (await import("./start.ts")).start(command.flags);
+      await (await import('./start.ts')).start(command.flags);
       return;
     case 'delete':
       await (await import('./delete.ts')).deleteTask(command.flags);
@@ -28,6 +28,8 @@ async function main(argv: readonly string[]): Promise<void> {
 
 main(process.argv.slice(2)).catch((error: unknown) => {
   // containerd shows this text to whoever asked for the task, so it is one sentence and no stack.
-  process.stderr.write(`containerd-shim-vm-v2: ${error instanceof VmError ? error.message : describeError(error)}\n`);
+  process.stderr.write(
+    `containerd-shim-vm-v2: ${error instanceof VmError ? error.message : describeError(error)}\n`,
+  );
   process.exitCode = 1;
 });

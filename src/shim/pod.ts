@@ -22,7 +22,13 @@ export class Pod {
   readonly #onBusy: () => void;
   readonly #onEmpty: () => void;
 
-  constructor(deps: { create: CreateTask; events: TaskEvents; log: Logger; onBusy: () => void; onEmpty: () => void }) {
+  constructor(deps: {
+    create: CreateTask;
+    events: TaskEvents;
+    log: Logger;
+    onBusy: () => void;
+    onEmpty: () => void;
+  }) {
     this.#create = deps.create;
     this.#events = deps.events;
     this.#log = deps.log;
@@ -106,7 +112,11 @@ export class Pod {
     this.#events.resumed(task);
   }
 
-  async update(id: string, change: { cpu: CpuResources; memoryBytes: number | undefined }, signal: AbortSignal): Promise<void> {
+  async update(
+    id: string,
+    change: { cpu: CpuResources; memoryBytes: number | undefined },
+    signal: AbortSignal,
+  ): Promise<void> {
     const { machine } = this.task(id);
     machine.limitCpu(change.cpu);
     if (change.memoryBytes !== undefined) await machine.limitMemory(change.memoryBytes, signal);

@@ -42,7 +42,15 @@ export async function serve(flags: ShimFlags): Promise<void> {
   );
   const idle = new IdleExit(() => shutdown('nobody wanted this shim'));
   const pod = new Pod({
-    create: createTask({ host, native: loadNative(), env, log, timeline, namespace: flags.namespace, shimSocket: socketPath }),
+    create: createTask({
+      host,
+      native: loadNative(),
+      env,
+      log,
+      timeline,
+      namespace: flags.namespace,
+      shimSocket: socketPath,
+    }),
     events: new TaskEvents(events),
     log,
     onBusy: () => idle.cancel(),
@@ -70,8 +78,12 @@ export async function serve(flags: ShimFlags): Promise<void> {
   process.on('SIGTERM', onTerminate);
   process.on('SIGINT', onTerminate);
   // Whatever goes wrong in here, the guest is not to blame: say it and go on serving.
-  process.on('uncaughtException', (error) => log.error('uncaught exception', { error: describeError(error), stack: error.stack }));
-  process.on('unhandledRejection', (error) => log.error('unhandled rejection', { error: describeError(error) }));
+  process.on('uncaughtException', (error) =>
+    log.error('uncaught exception', { error: describeError(error), stack: error.stack }),
+  );
+  process.on('unhandledRejection', (error) =>
+    log.error('unhandled rejection', { error: describeError(error) }),
+  );
 
   const listener = createServer();
   server.serve(listener);

@@ -9,7 +9,12 @@ const SUN_PATH_MAX = 107;
  * two containerds or namespaces never meet and every `start` of one pod finds the same socket.
  * Source: containerd pkg/shim (SocketAddress).
  */
-export function shimSocketPath(socketRoot: string, containerdAddress: string, namespace: string, group: string): string {
+export function shimSocketPath(
+  socketRoot: string,
+  containerdAddress: string,
+  namespace: string,
+  group: string,
+): string {
   const name = createHash('sha256').update(`${containerdAddress}/${namespace}/${group}`).digest('hex');
   const path = `${socketRoot}/${name}`;
   if (Buffer.byteLength(path) > SUN_PATH_MAX) {
@@ -26,7 +31,8 @@ const GROUP_ANNOTATIONS = ['io.containerd.runc.v2.group', 'io.kubernetes.cri.san
 
 /** The group a container belongs to: its pod's sandbox id, else its own id. `spec` is the parsed config.json. */
 export function shimGroup(spec: unknown, id: string): string {
-  const annotations = typeof spec === 'object' && spec !== null && 'annotations' in spec ? spec.annotations : undefined;
+  const annotations =
+    typeof spec === 'object' && spec !== null && 'annotations' in spec ? spec.annotations : undefined;
   if (typeof annotations !== 'object' || annotations === null) return id;
   for (const key of GROUP_ANNOTATIONS) {
     const value: unknown = (annotations as Record<string, unknown>)[key];

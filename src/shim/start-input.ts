@@ -27,7 +27,10 @@ export function parseStartInput(bytes: Uint8Array, id: string, namespace: string
   const fields = readFields(bytes);
   const first = text(fields.get(1)?.[0]);
   if (first === id && text(fields.get(2)?.[0]) === namespace) {
-    const extension = fields.get(8)?.map((value) => readFields(value).get(1)?.[0]).find((any) => any !== undefined);
+    const extension = fields
+      .get(8)
+      ?.map((value) => readFields(value).get(1)?.[0])
+      .find((any) => any !== undefined);
     const socketDir = text(fields.get(9)?.[0]);
     return {
       kind: 'bootstrap',

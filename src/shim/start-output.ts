@@ -6,7 +6,12 @@ import type { StartInput } from './start-input.ts';
  * text it gets; all later ones read JSON. Version 3 is understood by 2.0 and later only, which cannot be told from
  * 1.7 by environment: it is used with BootstrapParams (2.3) when configured, and never guessed.
  */
-export function startAnswer(socketPath: string, input: StartInput, maxShimVersion: string | undefined, configured: 2 | 3): string {
+export function startAnswer(
+  socketPath: string,
+  input: StartInput,
+  maxShimVersion: string | undefined,
+  configured: 2 | 3,
+): string {
   const address = `unix://${socketPath}`;
   if (input.kind !== 'bootstrap' && (maxShimVersion === undefined || maxShimVersion === '')) return address;
   return JSON.stringify({ version: configured, address, protocol: 'ttrpc' });

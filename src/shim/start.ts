@@ -29,7 +29,12 @@ export async function start(flags: ShimFlags): Promise<void> {
   const config = loadConfig(host, env, options);
 
   const socketRoot = params?.socketDir ?? env['SHIM_SOCKET_DIR'] ?? DEFAULT_SOCKET_ROOT;
-  const socketPath = shimSocketPath(socketRoot, flags.address, flags.namespace, shimGroup(readSpec(host), flags.id));
+  const socketPath = shimSocketPath(
+    socketRoot,
+    flags.address,
+    flags.namespace,
+    shimGroup(readSpec(host), flags.id),
+  );
   host.makeDir(socketRoot, 0o700);
 
   const listener = await bind(host, socketPath);
@@ -38,7 +43,11 @@ export async function start(flags: ShimFlags): Promise<void> {
       host.spawn({
         file: process.execPath,
         args: [process.argv[1] ?? '', ...daemonArgs(flags)],
-        env: daemonEnvironment(env, { socketPath, ttrpcAddress: params?.ttrpcAddress, startedAt: performance.timeOrigin }),
+        env: daemonEnvironment(env, {
+          socketPath,
+          ttrpcAddress: params?.ttrpcAddress,
+          startedAt: performance.timeOrigin,
+        }),
         cwd: process.cwd(),
         uid: process.getuid?.() ?? 0,
         gid: process.getgid?.() ?? 0,
@@ -65,7 +74,9 @@ async function bind(host: Host, path: string): Promise<number | undefined> {
       return loadNative().listenUnix(path, LISTEN_BACKLOG);
     } catch (error) {
       if (!(error instanceof Error && 'code' in error && error.code === 'EADDRINUSE')) {
-        throw new VmError('Internal', `cannot listen on the shim socket "${path}": ${describeError(error)}`, { cause: error });
+        throw new VmError('Internal', `cannot listen on the shim socket "${path}": ${describeError(error)}`, {
+          cause: error,
+        });
       }
       cause = error;
     }
@@ -73,7 +84,9 @@ async function bind(host: Host, path: string): Promise<number | undefined> {
     // Left by a shim that was killed.
     host.remove(path);
   }
-  throw new VmError('Unavailable', `shim socket "${path}" is taken and given up again and again by others`, { cause });
+  throw new VmError('Unavailable', `shim socket "${path}" is taken and given up again and again by others`, {
+    cause,
+  });
 }
 
 /** Sandbox bundles of containerd 2.x may have no config.json. */
@@ -82,7 +95,11 @@ function readSpec(host: Host): unknown {
     return JSON.parse(host.readText('config.json')) as unknown;
   } catch (error) {
     if (VmError.is(error, 'NotFound')) return undefined;
-    throw new VmError('InvalidArgument', `the bundle's config.json is not readable JSON: ${describeError(error)}`, { cause: error });
+    throw new VmError(
+      'InvalidArgument',
+      `the bundle's config.json is not readable JSON: ${describeError(error)}`,
+      { cause: error },
+    );
   }
 }
 

@@ -31,7 +31,8 @@ export class TaskEvents {
   }
 
   exited(task: Task, exit: TaskExit): void {
-    if (exit.reason.kind === 'out-of-memory') this.#send('oom', 'TaskOOM', messages.TaskOOM, { containerId: task.id });
+    if (exit.reason.kind === 'out-of-memory')
+      this.#send('oom', 'TaskOOM', messages.TaskOOM, { containerId: task.id });
     this.#send('exit', 'TaskExit', messages.TaskExit, {
       containerId: task.id,
       id: task.id,
@@ -59,7 +60,12 @@ export class TaskEvents {
     this.#send('resumed', 'TaskResumed', messages.TaskResumed, { containerId: task.id });
   }
 
-  #send<T>(topic: string, name: string, type: { encode(message: T): { finish(): Uint8Array } }, message: T): void {
+  #send<T>(
+    topic: string,
+    name: string,
+    type: { encode(message: T): { finish(): Uint8Array } },
+    message: T,
+  ): void {
     this.#publisher.publish({
       topic: `/tasks/${topic}`,
       typeUrl: `containerd.events.${name}`,

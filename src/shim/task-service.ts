@@ -17,7 +17,7 @@ export const TASK_SERVICES = ['containerd.task.v2.Task', 'containerd.task.v3.Tas
 export interface TaskServiceDeps {
   readonly pod: Pod;
   /** Reads the VM's cgroup into the metrics message that fits the host. */
-  readonly stats: (task: Task) => google.protobuf.IAny;
+  readonly stats: (task: Task) => google.protobuf.Any.$Properties;
   /** Begins the end of this process; returns at once. */
   readonly shutdown: () => void;
 }
@@ -106,7 +106,8 @@ function unary<Request, Reply>(
 ): MethodDefinition {
   return {
     kind: 'unary',
-    handle: async (payload, call) => reply.encode(await handle(decodeRequest(request, payload), call)).finish(),
+    handle: async (payload, call) =>
+      reply.encode(await handle(decodeRequest(request, payload), call)).finish(),
   };
 }
 
@@ -119,7 +120,8 @@ function decodeRequest<Request>(type: { decode(bytes: Uint8Array): Request }, pa
 }
 
 function createRequest(request: containerd.task.CreateTaskRequest): TaskRequest {
-  if (request.checkpoint !== '') throw new VmError('Unimplemented', 'a VM cannot be restored from a checkpoint');
+  if (request.checkpoint !== '')
+    throw new VmError('Unimplemented', 'a VM cannot be restored from a checkpoint');
   return {
     id: request.id,
     bundle: request.bundle,

@@ -16,7 +16,9 @@ export function taskStats(host: Host): (task: Task) => google.protobuf.Any.$Prop
   return ({ machine }) => {
     const { cgroup } = machine.facts;
     const stats = readCgroupStats(host, cgroup);
-    return cgroup.dirs.every(({ hierarchy }) => hierarchy.version === 2) ? metricsV2(stats) : metricsV1(stats);
+    return cgroup.dirs.every(({ hierarchy }) => hierarchy.version === 2)
+      ? metricsV2(stats)
+      : metricsV1(stats);
   };
 }
 
@@ -29,7 +31,12 @@ function metricsV1({ cpu, memory, pids }: CgroupStats): google.protobuf.Any.$Pro
       memory === undefined
         ? null
         : {
-            usage: { usage: memory.usage, limit: memory.limit ?? UNLIMITED, max: memory.maxUsage ?? 0, failcnt: memory.limitHits },
+            usage: {
+              usage: memory.usage,
+              limit: memory.limit ?? UNLIMITED,
+              max: memory.maxUsage ?? 0,
+              failcnt: memory.limitHits,
+            },
             rss: memory.rss,
             totalRss: memory.rss,
             inactiveFile: memory.inactiveFile,
@@ -52,7 +59,11 @@ function metricsV2({ cpu, memory, pids }: CgroupStats): google.protobuf.Any.$Pro
     cpu:
       cpu === undefined
         ? null
-        : { usageUsec: microseconds(cpu.usage), userUsec: microseconds(cpu.user), systemUsec: microseconds(cpu.system) },
+        : {
+            usageUsec: microseconds(cpu.usage),
+            userUsec: microseconds(cpu.user),
+            systemUsec: microseconds(cpu.system),
+          },
     memory:
       memory === undefined
         ? null

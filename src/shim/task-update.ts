@@ -13,7 +13,9 @@ export interface TaskUpdate {
  * @throws VmError InvalidArgument naming the field.
  */
 export function parseTaskUpdate(value: Uint8Array | null | undefined): TaskUpdate {
-  const resources = parseObject(value === null || value === undefined ? '{}' : Buffer.from(value).toString('utf8'));
+  const resources = parseObject(
+    value === null || value === undefined ? '{}' : Buffer.from(value).toString('utf8'),
+  );
   const cpu = child(resources, 'cpu');
   const memory = child(resources, 'memory');
   const limit = integer(memory, 'memory', 'limit');
@@ -54,12 +56,18 @@ function integer(object: Json, parent: string, key: string): number | undefined 
   const value = object[key] ?? undefined;
   if (value === undefined) return undefined;
   if (typeof value === 'number' && Number.isInteger(value)) return value;
-  throw new VmError('InvalidArgument', `resources.${parent}.${key} of the update is ${JSON.stringify(value)}; it must be a whole number`);
+  throw new VmError(
+    'InvalidArgument',
+    `resources.${parent}.${key} of the update is ${JSON.stringify(value)}; it must be a whole number`,
+  );
 }
 
 function cpuList(object: Json, key: string): string | undefined {
   const value = object[key] ?? '';
   if (value === '') return undefined;
   if (typeof value === 'string' && /^\d+(-\d+)?(,\d+(-\d+)?)*$/.test(value)) return value;
-  throw new VmError('InvalidArgument', `resources.cpu.${key} of the update is ${JSON.stringify(value)}; it must be a list such as "0-3,8"`);
+  throw new VmError(
+    'InvalidArgument',
+    `resources.cpu.${key} of the update is ${JSON.stringify(value)}; it must be a list such as "0-3,8"`,
+  );
 }

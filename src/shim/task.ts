@@ -75,7 +75,8 @@ export class Task {
    * before the exit event even of a guest that ends at once.
    */
   async start(signal: AbortSignal, started: () => void): Promise<void> {
-    if (this.#starting !== undefined) throw new VmError('FailedPrecondition', 'cannot start a task that was started before');
+    if (this.#starting !== undefined)
+      throw new VmError('FailedPrecondition', 'cannot start a task that was started before');
     const { promise, resolve } = Promise.withResolvers<undefined>();
     this.#starting = promise;
     try {
@@ -111,7 +112,10 @@ export class Task {
   async delete(): Promise<TaskExit> {
     const { status } = this;
     if (status === 'running' || status === 'paused') {
-      throw new VmError('FailedPrecondition', `cannot delete task "${this.id}": it is ${status}; kill it first`);
+      throw new VmError(
+        'FailedPrecondition',
+        `cannot delete task "${this.id}": it is ${status}; kill it first`,
+      );
     }
     await this.release();
     return await this.stopped;

@@ -1,6 +1,6 @@
 import { VmError } from '../core/errors.ts';
 import type { FileInfo, Host, OwnedFd } from '../host/host.ts';
-import { openFlags } from './open-flags.ts';
+import { openFlags } from '../host/open-flags.ts';
 
 const { O_RDONLY, O_PATH, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = openFlags;
 

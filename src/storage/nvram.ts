@@ -1,6 +1,6 @@
 import { VmError } from '../core/errors.ts';
 import type { Host, OwnedFd } from '../host/host.ts';
-import { openFlags } from './open-flags.ts';
+import { openFlags } from '../host/open-flags.ts';
 import { publishFile } from './publish-file.ts';
 import type { RootDiskPlan } from './root-disk.ts';
 import { ensureStateDirectory } from './state-directory.ts';

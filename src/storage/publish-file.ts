@@ -1,6 +1,6 @@
 import { VmError } from '../core/errors.ts';
 import type { Host, OwnedFd } from '../host/host.ts';
-import { openFlags } from './open-flags.ts';
+import { openFlags } from '../host/open-flags.ts';
 
 const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW, O_DIRECTORY } = openFlags;
 const MODE = 0o600;

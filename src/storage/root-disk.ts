@@ -10,7 +10,7 @@ import {
 import type { DiskFormat } from './image-format.ts';
 import type { ImageDisk } from './image-disk.ts';
 import { quoteName } from './image-file.ts';
-import { openFlags } from './open-flags.ts';
+import { openFlags } from '../host/open-flags.ts';
 import { publishFile } from './publish-file.ts';
 import { HEADER_BYTES, MAX_VIRTUAL_SIZE, parseQcow2Header, type Qcow2Header } from './qcow2-header.ts';
 import {

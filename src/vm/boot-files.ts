@@ -45,17 +45,25 @@ export async function openBootFiles(
   const image = findImageDisk(host, rootfs.path, boot.kind === 'kernel' ? boot.disk : 'required');
   if (image !== undefined) {
     open.use(image.fd);
-    const disk = await ensureOverlay(host, plan, image, { rootDiskBytes: spec.rootDiskBytes, direct: false, signal });
+    const disk = await ensureOverlay(host, plan, image, {
+      rootDiskBytes: spec.rootDiskBytes,
+      direct: false,
+      signal,
+    });
     keep('root-overlay', disk.overlay);
     keep('root-base', disk.base);
   }
   if (boot.kind === 'kernel') openKernel({ host, native }, rootfs.path, boot, keep);
-  if (spec.firmware === 'uefi') keep('firmware-vars', await ensureNvram(host, plan, config.firmware.uefiVars));
+  if (spec.firmware === 'uefi')
+    keep('firmware-vars', await ensureNvram(host, plan, config.firmware.uefiVars));
 
   const files = open.move();
   return {
     fds,
-    disk: image === undefined ? undefined : { format: 'qcow2', base: { format: image.format }, cache: 'writeback' },
+    disk:
+      image === undefined
+        ? undefined
+        : { format: 'qcow2', base: { format: image.format }, cache: 'writeback' },
     rootDiskPath: image === undefined ? undefined : plan.overlay,
     [Symbol.dispose]: () => files.dispose(),
   };
@@ -68,7 +76,8 @@ function openKernel(
   keep: (role: FdRole, file: OwnedFd) => void,
 ): void {
   keep('kernel', readableByQemu(deps, openImageKernel(deps.host, rootfs, boot.kernel)));
-  if (boot.initrd !== undefined) keep('initrd', readableByQemu(deps, openImageInitrd(deps.host, rootfs, boot.initrd)));
+  if (boot.initrd !== undefined)
+    keep('initrd', readableByQemu(deps, openImageInitrd(deps.host, rootfs, boot.initrd)));
 }
 
 const OTHERS_READ = 0o004;

@@ -29,7 +29,11 @@ export interface CleanedTask {
  * Undoes everything a record names, with nothing but the record and the kernel: no QMP, no guest, no shim. Every step
  * is idempotent and may run beside another clean-up of the same VM. Disks are not touched.
  */
-export async function cleanUpTask(deps: CleanUpDeps, recordPath: string, signal: AbortSignal): Promise<CleanedTask> {
+export async function cleanUpTask(
+  deps: CleanUpDeps,
+  recordPath: string,
+  signal: AbortSignal,
+): Promise<CleanedTask> {
   const record = readRecord(deps.host, recordPath);
   const exit: TaskExit = record?.exit ?? killedNow();
   if (record === undefined) return { pid: 0, exit };
@@ -56,7 +60,8 @@ async function undo({ host, native }: CleanUpDeps, record: VmRecord, signal: Abo
 
 /** We are not QEMU's parent, so the kernel does not tell us; a killed process is gone within milliseconds. */
 async function ended(host: Host, identity: ProcessIdentity, signal: AbortSignal): Promise<void> {
-  for (let pause = 1; isAlive(host, identity); pause = Math.min(2 * pause, 64)) await delay(pause, undefined, { signal });
+  for (let pause = 1; isAlive(host, identity); pause = Math.min(2 * pause, 64))
+    await delay(pause, undefined, { signal });
 }
 
 function killedNow(): TaskExit {

@@ -30,7 +30,11 @@ const UNDO_MS = 10_000;
  * answering QMP. The record is written before each effect; whatever fails, or `signal`, undoes it from the record.
  * @throws VmError of any kind with one sentence for the user.
  */
-export async function createMachine(deps: MachineDeps, request: MachineRequest, signal: AbortSignal): Promise<Machine> {
+export async function createMachine(
+  deps: MachineDeps,
+  request: MachineRequest,
+  signal: AbortSignal,
+): Promise<Machine> {
   const { host, native, log } = deps;
   const { spec, config, timeline } = request;
   const names = vmNames(config.stateDir, spec.namespace, spec.id);
@@ -81,7 +85,11 @@ interface QemuParts {
   readonly recorder: Recorder;
 }
 
-async function startQemu({ host, native }: MachineDeps, parts: QemuParts, signal: AbortSignal): Promise<QemuProcess> {
+async function startQemu(
+  { host, native }: MachineDeps,
+  parts: QemuParts,
+  signal: AbortSignal,
+): Promise<QemuProcess> {
   const { request, names, files, accel, version } = parts;
   const { spec, config, timeline } = request;
   const command = planQemu({
@@ -89,17 +97,27 @@ async function startQemu({ host, native }: MachineDeps, parts: QemuParts, signal
     accel: accel.accel,
     machineType: spec.machine === 'microvm' ? 'microvm' : version.q35,
     rootDisk: files.disk,
-    firmware: spec.firmware === 'uefi' ? { kind: 'uefi', codePath: config.firmware.uefiCode } : { kind: 'bios' },
+    firmware:
+      spec.firmware === 'uefi' ? { kind: 'uefi', codePath: config.firmware.uefiCode } : { kind: 'bios' },
     aio: 'threads',
   });
   using sockets = new DisposableStack();
   const listen = (path: string): number => sockets.use(ownFd(native.listenUnix(path, 8))).fd;
-  const ours = new Map([...files.fds, ['qmp', listen(names.qmpSocket)], ['console', listen(names.consoleSocket)]]);
+  const ours = new Map([
+    ...files.fds,
+    ['qmp', listen(names.qmpSocket)],
+    ['console', listen(names.consoleSocket)],
+  ]);
   const qemu = await QemuProcess.start(host, {
     file: config.qemu,
     command,
     fds: descriptors(command, ours),
-    fdOwner: { [Symbol.dispose]: () => (sockets.dispose(), files[Symbol.dispose]()) },
+    fdOwner: {
+      [Symbol.dispose]: () => {
+        sockets.dispose();
+        files[Symbol.dispose]();
+      },
+    },
     qmpPath: names.qmpSocket,
     logPath: names.qemuLog,
     env: { [KEY_VARIABLE]: names.key },
@@ -121,7 +139,8 @@ async function startQemu({ host, native }: MachineDeps, parts: QemuParts, signal
 function descriptors(command: QemuCommand, ours: ReadonlyMap<string, number>): number[] {
   return command.fds.map((role) => {
     const fd = ours.get(role);
-    if (fd === undefined) throw new VmError('Internal', `QEMU's plan wants a descriptor "${role}" that nobody opened`);
+    if (fd === undefined)
+      throw new VmError('Internal', `QEMU's plan wants a descriptor "${role}" that nobody opened`);
     return fd;
   });
 }
@@ -169,7 +188,10 @@ function beginRecord(host: Host, request: MachineRequest, names: VmNames, cgroup
   };
 }
 
-type FactParts = Pick<QemuParts, 'files' | 'accel' | 'version' | 'cgroup'> & { spec: VmSpec; qemu: QemuProcess };
+type FactParts = Pick<QemuParts, 'files' | 'accel' | 'version' | 'cgroup'> & {
+  spec: VmSpec;
+  qemu: QemuProcess;
+};
 
 function facts({ files, accel, version, cgroup, spec, qemu }: FactParts): MachineFacts {
   return {

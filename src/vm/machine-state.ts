@@ -50,9 +50,16 @@ type StateOf<T extends MachineState['t']> = Extract<MachineState, { t: T }>;
  * The state's payload if it is one of those an operation may run in.
  * @throws VmError FailedPrecondition naming the operation, the state it is in and the states it may run in.
  */
-export function expectState<T extends MachineState['t']>(state: MachineState, operation: string, ...allowed: T[]): StateOf<T> {
+export function expectState<T extends MachineState['t']>(
+  state: MachineState,
+  operation: string,
+  ...allowed: T[]
+): StateOf<T> {
   if ((allowed as string[]).includes(state.t)) return state as StateOf<T>;
-  throw new VmError('FailedPrecondition', `cannot ${operation}: the VM is ${describe(state.t)}, it must be ${allowed.map(describe).join(' or ')}`);
+  throw new VmError(
+    'FailedPrecondition',
+    `cannot ${operation}: the VM is ${describe(state.t)}, it must be ${allowed.map(describe).join(' or ')}`,
+  );
 }
 
 function describe(t: MachineState['t']): string {

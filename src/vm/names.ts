@@ -44,7 +44,10 @@ export function vmNames(stateDir: string, namespace: string, id: string): VmName
     uid: UID_BASE + (digest.readUInt32BE(16) % UID_RANGE),
   };
   if (Buffer.byteLength(names.controlSocket) > SUN_PATH_MAX) {
-    throw new VmError('InvalidArgument', `state_dir "${stateDir}" is too long for unix sockets below it; choose one of at most 70 characters`);
+    throw new VmError(
+      'InvalidArgument',
+      `state_dir "${stateDir}" is too long for unix sockets below it; choose one of at most 70 characters`,
+    );
   }
   return names;
 }

@@ -63,10 +63,15 @@ export function readRecord(host: Host, path: string): VmRecord | undefined {
   try {
     value = JSON.parse(text);
   } catch (cause) {
-    throw new VmError('Internal', `record "${path}" is not JSON; it was not written by this program`, { cause });
+    throw new VmError('Internal', `record "${path}" is not JSON; it was not written by this program`, {
+      cause,
+    });
   }
   if (typeof value !== 'object' || value === null || !('format' in value) || value.format !== RECORD_FORMAT) {
-    throw new VmError('Internal', `record "${path}" has a format this version does not know; use the newer containerd-shim-vm`);
+    throw new VmError(
+      'Internal',
+      `record "${path}" has a format this version does not know; use the newer containerd-shim-vm`,
+    );
   }
   return value as VmRecord;
 }

@@ -67,11 +67,20 @@ export function planMounts(mounts: readonly RootfsMount[], rootfs: string): Moun
     }
     const text = data.join(',');
     if (Buffer.byteLength(text) > DATA_MAX) {
-      throw new VmError('InvalidArgument', `rootfs mount of type "${mount.type}" has more options than mount(2) takes; give the image fewer layers`);
+      throw new VmError(
+        'InvalidArgument',
+        `rootfs mount of type "${mount.type}" has more options than mount(2) takes; give the image fewer layers`,
+      );
     }
     const target = mount.target === '' ? rootfs : `${rootfs}/${mount.target}`;
     const bind = (flags & MS_BIND) !== 0;
-    const call: MountCall = { type: bind ? 'none' : mount.type, source: mount.source, target, flags, data: bind ? '' : text };
+    const call: MountCall = {
+      type: bind ? 'none' : mount.type,
+      source: mount.source,
+      target,
+      flags,
+      data: bind ? '' : text,
+    };
     if (!bind || (flags & MS_RDONLY) === 0) return [call];
     return [
       { ...call, flags: flags & (MS_BIND | MS_REC) },
@@ -96,7 +105,9 @@ export function mountRootfs(native: Native, { path: rootfs, mounts }: Rootfs): D
     }
   } catch (error) {
     release();
-    throw new VmError('FailedPrecondition', `cannot mount the container's root file system on "${rootfs}"`, { cause: error });
+    throw new VmError('FailedPrecondition', `cannot mount the container's root file system on "${rootfs}"`, {
+      cause: error,
+    });
   }
   return { [Symbol.dispose]: release };
 }

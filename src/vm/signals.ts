@@ -16,7 +16,10 @@ const HARMLESS = new Set([SIGCHLD, SIGCONT, SIGURG, SIGWINCH, SIGSTOP, SIGTSTP, 
  */
 export function signalAction(signal: number): SignalAction {
   if (!Number.isInteger(signal) || signal < 0 || signal > SIGRTMAX) {
-    throw new VmError('InvalidArgument', `signal ${signal} is no signal; it must be between 0 and ${SIGRTMAX}`);
+    throw new VmError(
+      'InvalidArgument',
+      `signal ${signal} is no signal; it must be between 0 and ${SIGRTMAX}`,
+    );
   }
   if (signal === 0) return 'probe';
   if (signal === SIGKILL) return 'kill';

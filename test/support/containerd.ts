@@ -37,7 +37,8 @@ export async function privateContainerd(t: TestScope, options: ContainerdOptions
     const left = await leaks(containerd.directory);
     await containerd.stop();
     // tap takes no assertion in a teardown, but what it throws fails the test.
-    if (left.length > 0) throw new Error(`left behind:\n${left.join('\n')}\n${containerd.log().slice(-4000)}`);
+    if (left.length > 0)
+      throw new Error(`left behind:\n${left.join('\n')}\n${containerd.log().slice(-4000)}`);
   });
   await containerd.start();
   return containerd;
@@ -62,7 +63,10 @@ export class Containerd {
     this.address = join(directory, 'c.sock');
     this.#options = options;
     writeFileSync(join(directory, 'containerd.toml'), this.#config());
-    writeFileSync(join(directory, 'vmshim.toml'), `accel = "${options.accel ?? 'tcg'}"\nstate_dir = "${directory}/vms"\ndata_dir = "${directory}/data"\n${options.shimConfig ?? ''}`);
+    writeFileSync(
+      join(directory, 'vmshim.toml'),
+      `accel = "${options.accel ?? 'tcg'}"\nstate_dir = "${directory}/vms"\ndata_dir = "${directory}/data"\n${options.shimConfig ?? ''}`,
+    );
   }
 
   get pid(): number {
@@ -134,7 +138,8 @@ export class Containerd {
   /** Arguments of `ctr run` up to and including the image and the id. */
   async runArguments(id: string, options: RunOptions = {}): Promise<string[]> {
     const image = options.image ?? (await this.image()).name;
-    const boot = options.diskBoot === true || options.image !== undefined ? {} : (await this.image()).kernelBoot;
+    const boot =
+      options.diskBoot === true || options.image !== undefined ? {} : (await this.image()).kernelBoot;
     const annotations = { 'vmshim.io/memory': '128Mi', ...boot, ...options.annotations };
     return [
       'run',
@@ -165,7 +170,13 @@ export class Containerd {
   }
 
   #config(): string {
-    const disabled = ['grpc.v1.cri', 'snapshotter.v1.btrfs', 'snapshotter.v1.zfs', 'snapshotter.v1.devmapper', 'snapshotter.v1.aufs'];
+    const disabled = [
+      'grpc.v1.cri',
+      'snapshotter.v1.btrfs',
+      'snapshotter.v1.zfs',
+      'snapshotter.v1.devmapper',
+      'snapshotter.v1.aufs',
+    ];
     return `version = 2
 root = "${this.directory}/root"
 state = "${this.directory}/state"

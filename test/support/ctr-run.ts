@@ -18,8 +18,12 @@ export interface CtrRun {
 /** Starts `ctr run --rm` and returns at once. */
 export async function ctrRun(containerd: Containerd, id: string, options: RunOptions = {}): Promise<CtrRun> {
   const args = await containerd.runArguments(id, { ...options, flags: ['--rm', ...(options.flags ?? [])] });
-  const child = spawn('/usr/bin/ctr', ['--address', containerd.address, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
-  const exited = once(child, 'close').then(([code, signal]: unknown[]) => (typeof code === 'number' ? code : 128 + Number(signal)));
+  const child = spawn('/usr/bin/ctr', ['--address', containerd.address, ...args], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+  });
+  const exited = once(child, 'close').then(([code, signal]: unknown[]) =>
+    typeof code === 'number' ? code : 128 + Number(signal),
+  );
   return {
     process: child,
     console: new ExpectText(child.stdout),

@@ -27,11 +27,13 @@ export class ExpectText {
    * without it. It waits as long as the test may run: machines differ tenfold.
    */
   async until(pattern: string | RegExp, from = 0): Promise<RegExpExecArray> {
-    const regex = typeof pattern === 'string' ? new RegExp(pattern.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')) : pattern;
+    const regex =
+      typeof pattern === 'string' ? new RegExp(pattern.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')) : pattern;
     for (;;) {
       const match = regex.exec(this.#text.slice(from));
       if (match !== null) return match;
-      if (this.#ended) throw new Error(`the output ended without ${String(pattern)}:\n${this.#text.slice(-3000)}`);
+      if (this.#ended)
+        throw new Error(`the output ended without ${String(pattern)}:\n${this.#text.slice(-3000)}`);
       await new Promise<void>((resolve) => this.#waiting.add(resolve));
     }
   }

@@ -24,8 +24,10 @@ function processes(directory: string): string[] {
     .flatMap((pid) => {
       const command = read(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').trim();
       const ours =
-        /containerd-shim|shim\.cjs|qemu-system/.test(command) && `${command}${read(`/proc/${pid}/environ`)}${cwd(pid)}`.includes(directory);
-      const qemuOfOurs = command.includes('qemu-system') && read(`/proc/${pid}/environ`).includes('VMSHIM_KEY=');
+        /containerd-shim|shim\.cjs|qemu-system/.test(command) &&
+        `${command}${read(`/proc/${pid}/environ`)}${cwd(pid)}`.includes(directory);
+      const qemuOfOurs =
+        command.includes('qemu-system') && read(`/proc/${pid}/environ`).includes('VMSHIM_KEY=');
       return ours || qemuOfOurs ? [`process ${pid}: ${command.slice(0, 120)}`] : [];
     });
 }
@@ -39,7 +41,10 @@ function mounts(directory: string): string[] {
 
 /** ctr puts containers into /NAMESPACE/ID; ours without a path go to /vmshim. */
 function cgroups(): string[] {
-  return globSync(['/sys/fs/cgroup/*/{default,vmshim,test}/*/', '/sys/fs/cgroup/{default,vmshim,test}/*/']).map((path) => `cgroup ${path}`);
+  return globSync([
+    '/sys/fs/cgroup/*/{default,vmshim,test}/*/',
+    '/sys/fs/cgroup/{default,vmshim,test}/*/',
+  ]).map((path) => `cgroup ${path}`);
 }
 
 function files(directory: string): string[] {

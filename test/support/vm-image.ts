@@ -22,7 +22,19 @@ export async function vmImage(): Promise<VmImage> {
   const name = 'example.test/guest:1';
   if (!existsSync(archive)) {
     mkdirSync(dirname(archive), { recursive: true });
-    await execa(vmctl, ['image', 'pack', qcow2, '--name', name, '--kernel', kernel, '--initrd', initrd, '--output', archive]);
+    await execa(vmctl, [
+      'image',
+      'pack',
+      qcow2,
+      '--name',
+      name,
+      '--kernel',
+      kernel,
+      '--initrd',
+      initrd,
+      '--output',
+      archive,
+    ]);
   }
   return {
     name,

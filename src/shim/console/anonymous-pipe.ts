@@ -1,6 +1,8 @@
 import type { OwnedFd } from '../../host/host.ts';
 import type { ConsoleHost } from './console-host.ts';
-import { O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY } from './open-flags.ts';
+import { openFlags } from '../../host/open-flags.ts';
+
+const { O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY } = openFlags;
 
 export interface AnonymousPipe {
   readonly readEnd: OwnedFd;

@@ -1,7 +1,9 @@
 import { VmError, describeError } from '../../core/errors.ts';
 import type { OwnedFd } from '../../host/host.ts';
 import type { ConsoleHost } from './console-host.ts';
-import { O_APPEND, O_CREAT, O_RDONLY, O_RDWR, O_TRUNC } from './open-flags.ts';
+import { openFlags } from '../../host/open-flags.ts';
+
+const { O_APPEND, O_CREAT, O_RDONLY, O_RDWR, O_TRUNC } = openFlags;
 
 export interface ConsoleLogOptions {
   /** Size in bytes at which a file is rotated. Default 8 MiB. */

@@ -1,7 +1,9 @@
 import type { ConsoleHost } from './console-host.ts';
 import type { ConsoleSpool } from './console-spool.ts';
-import { O_NONBLOCK, O_RDONLY, O_WRONLY } from './open-flags.ts';
+import { openFlags } from '../../host/open-flags.ts';
 import { PipeOutput, type PipeOutputOptions } from './pipe-output.ts';
+
+const { O_NONBLOCK, O_RDONLY, O_WRONLY } = openFlags;
 
 /** Output to a fifo that containerd's client made. Opening never waits for the reader: our own read end is the first. */
 export function openFifoOutput(

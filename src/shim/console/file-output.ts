@@ -2,9 +2,11 @@ import { describeError } from '../../core/errors.ts';
 import type { OwnedFd } from '../../host/host.ts';
 import type { ConsoleHost } from './console-host.ts';
 import type { ConsoleSpool } from './console-spool.ts';
-import { O_APPEND, O_CREAT, O_WRONLY } from './open-flags.ts';
+import { openFlags } from '../../host/open-flags.ts';
 import type { OutputSink } from './output-sink.ts';
 import { SpoolCursor } from './spool-cursor.ts';
+
+const { O_APPEND, O_CREAT, O_WRONLY } = openFlags;
 
 /** Output appended to a regular file. What a full disk does not take is lost to the file and told once. */
 export class FileOutput implements OutputSink {

@@ -1,7 +1,9 @@
 import { Socket } from 'node:net';
 import type { OwnedFd } from '../../host/host.ts';
 import type { ConsoleHost } from './console-host.ts';
-import { O_NONBLOCK, O_RDONLY, O_WRONLY } from './open-flags.ts';
+import { openFlags } from '../../host/open-flags.ts';
+
+const { O_NONBLOCK, O_RDONLY, O_WRONLY } = openFlags;
 
 /** Takes input; resolves when there is room for more. */
 export interface InputTarget {

@@ -4,10 +4,12 @@ import type { ConsoleHub } from './console-hub.ts';
 import { openFifoOutput } from './fifo-output.ts';
 import { FileOutput } from './file-output.ts';
 import { LoggerOutput, type LoggerOptions } from './logger-output.ts';
-import { O_NONBLOCK, O_RDWR } from './open-flags.ts';
+import { openFlags } from '../../host/open-flags.ts';
 import type { OutputSink } from './output-sink.ts';
 import { StdinFifo } from './stdin-fifo.ts';
 import type { StdioPlan } from './stdio-plan.ts';
+
+const { O_NONBLOCK, O_RDWR } = openFlags;
 
 /** Who the task is, where scratch files may be made, and the clocks of finishing. */
 export type TaskStdioOptions = LoggerOptions;

@@ -1,0 +1,218 @@
+import fc from 'fast-check';
+import t, { type Test } from 'tap';
+import { renderOption } from '../../../src/qemu/option.ts';
+import { PCI_SLOTS, rootPortAddress } from '../../../src/qemu/pci-address.ts';
+import { planQemu } from '../../../src/qemu/plan.ts';
+import type { QemuInput } from '../../../src/qemu/qemu-input.ts';
+import { checkArgs, parseArgs, parseKeyed } from './check-args.ts';
+import { baseInput } from './golden-cases.ts';
+import { loadQemuSchema } from './qemu-schema.ts';
+
+const schema = loadQemuSchema();
+
+// Anything but NUL, with the characters of QEMU's grammars far more often than chance would have them.
+const text = fc
+  .array(
+    fc.oneof(fc.constantFrom(',', ',,', '=', '{', '"', ' ', '-', ',process='), fc.string({ unit: 'binary' })),
+  )
+  .map((parts) => parts.join('').replaceAll('\0', ''));
+
+const forward = fc.record({
+  protocol: fc.constantFrom('tcp' as const, 'udp' as const),
+  hostAddress: fc.constantFrom('', '127.0.0.1', '10.0.0.1'),
+  hostPort: fc.integer({ min: 1, max: 65535 }),
+  guestPort: fc.integer({ min: 1, max: 65535 }),
+});
+
+const kernelBoot = fc.record({
+  kind: fc.constant('kernel' as const),
+  kernel: fc.constant('/k'),
+  initrd: fc.constantFrom('/i', undefined),
+  cmdline: text,
+  disk: fc.constant('optional' as const),
+});
+
+const rootDisk = fc.record({
+  format: fc.constant('qcow2' as const),
+  base: fc.constantFrom(undefined, { format: 'qcow2' as const }, { format: 'raw' as const }),
+  cache: fc.constantFrom('none' as const, 'writeback' as const),
+});
+
+/** Every combination that the plan accepts. */
+const inputs: fc.Arbitrary<QemuInput> = fc
+  .record({
+    microvm: fc.boolean(),
+    disk: fc.option(rootDisk, { nil: undefined }),
+    kernel: fc.option(kernelBoot, { nil: undefined }),
+    uefi: fc.boolean(),
+    name: text,
+    vcpus: fc.integer({ min: 1, max: 288 }),
+    mib: fc.integer({ min: 1, max: 1 << 20 }),
+    forwards: fc.option(fc.array(forward, { maxLength: 3 }), { nil: undefined }),
+    accel: fc.constantFrom('kvm' as const, 'tcg' as const),
+    aio: fc.constantFrom('threads' as const, 'io_uring' as const),
+  })
+  .filter(
+    ({ microvm, disk, kernel, uefi }) =>
+      (kernel !== undefined || disk !== undefined) && !(microvm && (uefi || kernel === undefined)),
+  )
+  .map(({ microvm, disk, kernel, uefi, name, vcpus, mib, forwards, accel, aio }) => ({
+    spec: {
+      ...baseInput.spec,
+      name,
+      vcpus,
+      memoryBytes: mib * 1024 * 1024,
+      machine: microvm ? 'microvm' : 'q35',
+      boot: kernel ?? { kind: 'disk' },
+      network:
+        forwards === undefined ? { mode: 'none' } : { mode: 'user', mac: '52:54:00:00:00:01', forwards },
+    },
+    accel,
+    machineType: microvm ? 'microvm' : 'pc-q35-7.2',
+    rootDisk: disk,
+    firmware: uefi ? { kind: 'uefi', codePath: '/usr/share/OVMF/OVMF_CODE_4M.fd' } : { kind: 'bios' },
+    aio,
+  }));
+
+/** One JSON option; `bus` and `addr` are those of a device. */
+interface Fields extends Readonly<Record<string, unknown>> {
+  readonly bus?: string;
+  readonly addr?: string;
+}
+
+function jsonOf(input: QemuInput, flag: string): Fields[] {
+  return parseArgs(planQemu(input).args)
+    .filter((option) => option.flag === flag)
+    .map(({ value }) => JSON.parse(value ?? '') as Fields);
+}
+
+function check(t: Test, property: (input: QemuInput) => unknown): void {
+  t.doesNotThrow(() =>
+    fc.assert(
+      fc.property(inputs, (input) => void property(input)),
+      { seed: 20261122, numRuns: 300 },
+    ),
+  );
+  t.end();
+}
+
+void t.test('QEMU 7.2 knows every option of every plan', (t) => {
+  check(t, (input) => expectSame(checkArgs(schema, planQemu(input).args), []));
+});
+
+void t.test('no two devices or nodes share an address or a name', (t) => {
+  check(t, (input) => {
+    const devices = jsonOf(input, '-device');
+    expectDistinct(devices.flatMap(({ bus, addr }) => (bus === undefined ? [] : [`${bus} ${addr ?? ''}`])));
+    expectDistinct(devices.map(({ id }) => id));
+    expectDistinct(jsonOf(input, '-blockdev').map((node) => node['node-name']));
+    expectDistinct(jsonOf(input, '-object').map(({ id }) => id));
+  });
+});
+
+void t.test('virtio and PCI devices always have their own place, whatever else is there', (t) => {
+  const places = new Map<string, string>();
+  check(t, (input) => {
+    for (const { driver, id, bus, addr } of jsonOf(input, '-device')) {
+      if (driver === 'isa-serial') continue;
+      const key = `${input.spec.machine} ${String(id)}`;
+      const place = `${bus ?? ''} ${addr ?? ''}`;
+      expectSame(places.get(key) ?? place, place);
+      places.set(key, place);
+    }
+  });
+});
+
+void t.test('every descriptor is used once or more, and no other', (t) => {
+  check(t, (input) => {
+    const { args, fds } = planQemu(input);
+    const used = new Set(
+      parseArgs(args).flatMap(({ flag, value = '' }) => {
+        if (flag === '-chardev' || flag === '-add-fd') return [Number(parseKeyed(value).keys['fd'])];
+        if (flag === '-kernel' || flag === '-initrd') return [Number(value.replace('/proc/self/fd/', ''))];
+        return [];
+      }),
+    );
+    expectDistinct(fds);
+    expectSame(
+      [...used].toSorted((a, b) => a - b),
+      fds.map((_, index) => index + 3),
+    );
+    // A descriptor set is only worth something to the node that opens it.
+    const sets = parseArgs(args).flatMap(({ flag, value = '' }) =>
+      flag === '-add-fd' ? [`/dev/fdset/${parseKeyed(value).keys['set'] ?? ''}`] : [],
+    );
+    const opened = jsonOf(input, '-blockdev').flatMap(({ filename }) =>
+      String(filename).startsWith('/dev/fdset/') ? [filename] : [],
+    );
+    expectSame(opened.toSorted(), sets.toSorted());
+  });
+});
+
+void t.test('a user’s text stays one value', (t) => {
+  check(t, (input) => {
+    const options = parseArgs(planQemu(input).args);
+    const valueOf = (flag: string): string | undefined =>
+      options.find((option) => option.flag === flag)?.value;
+    expectSame(parseKeyed(valueOf('-name') ?? ''), {
+      head: undefined,
+      keys: { guest: input.spec.name, 'debug-threads': 'on' },
+    });
+    const { boot } = input.spec;
+    expectSame(valueOf('-append'), boot.kind === 'kernel' ? boot.cmdline : undefined);
+  });
+});
+
+void t.test('a block node is opened only over nodes that stand before it', (t) => {
+  check(t, (input) => {
+    const known = new Set<unknown>();
+    for (const { file, backing, driver, 'node-name': name } of jsonOf(input, '-blockdev')) {
+      for (const child of [file, backing])
+        if (typeof child === 'string') expectSame([child, known.has(child)], [child, true]);
+      // Left out, QEMU would follow the path in the image's header.
+      if (driver === 'qcow2' && backing === undefined)
+        throw new Error(`${String(name)} says nothing of its backing`);
+      known.add(name);
+    }
+  });
+});
+
+void t.test('equal inputs make equal plans', (t) => {
+  check(t, (input) => expectSame(planQemu(structuredClone(input)), planQemu(input)));
+});
+
+void t.test('the slot table', (t) => {
+  const slots = Object.values(PCI_SLOTS);
+  t.equal(new Set(slots).size, slots.length);
+  t.notOk(
+    slots.some((slot) => slot <= 0 || slot >= 0x1f),
+    'the ends are the chipset’s',
+  );
+  t.strictSame(
+    [0, 3].map((index) => rootPortAddress(index).addr),
+    ['10.0', '10.3'],
+  );
+  t.end();
+});
+
+void t.test('how options are written', (t) => {
+  t.strictSame(renderOption({ flag: '-S' }), ['-S']);
+  t.strictSame(renderOption({ flag: '-cpu', text: 'a,b' }), ['-cpu', 'a,b']);
+  t.strictSame(renderOption({ flag: '-sandbox', head: 'on', keys: {} }), ['-sandbox', 'on']);
+  t.strictSame(renderOption({ flag: '-name', keys: { guest: 'a,b=,', n: 1, x: true, y: false } }), [
+    '-name',
+    'guest=a,,b=,,,n=1,x=on,y=off',
+  ]);
+  t.strictSame(renderOption({ flag: '-object', json: { a: undefined, b: null } }), ['-object', '{"b":null}']);
+  t.throws(() => renderOption({ flag: '-append', text: 'a\0' }), /NUL/);
+  t.end();
+});
+
+function expectSame(actual: unknown, expected: unknown): void {
+  const [left, right] = [JSON.stringify(actual), JSON.stringify(expected)];
+  if (left !== right) throw new Error(`${left} instead of ${right}`);
+}
+
+function expectDistinct(values: readonly unknown[]): void {
+  expectSame(values, [...new Set(values)]);
+}
