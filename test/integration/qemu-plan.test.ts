@@ -1,0 +1,212 @@
+/**
+ * The plan against the real QEMU: what it says is taken as uid 65534 with the whole sandbox and descriptors that root
+ * opened, and a guest boots by it. TCG everywhere, so that it runs on any machine.
+ */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, closeSync, constants, copyFileSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import t, { type Test } from 'tap';
+import { buildAddon } from '../../scripts/build-addon.ts';
+import { loadNative } from '../../src/host/native.ts';
+import { planQemu } from '../../src/qemu/plan.ts';
+import type { FdRole } from '../../src/qemu/plan-fds.ts';
+import type { QemuInput } from '../../src/qemu/qemu-input.ts';
+import { QmpClient } from '../../src/qemu/qmp-client.ts';
+import { cont, queryStatus, quit } from '../../src/qemu/qmp-commands.ts';
+import { guest } from '../support/guest.ts';
+import { tempDir } from '../support/temp-dir.ts';
+import { baseInput, goldenCases, goldenFiles } from '../unit/qemu-plan/golden-cases.ts';
+
+const NOBODY = 65534;
+/** Only a hang reaches it: a boot takes 2 to 10 s, and machines differ tenfold. */
+const PATIENCE = 120_000;
+const { O_RDONLY, O_RDWR } = constants;
+
+buildAddon();
+const native = loadNative();
+const images = await guest();
+const accepted = new Set(goldenFiles('.args'));
+
+class Machine {
+  readonly qmp: QmpClient;
+  /** Exit code or signal, and everything QEMU said. */
+  readonly end: Promise<{ code: number | null; signal: string | null; said: string }>;
+  readonly #console: Socket;
+  #unread = '';
+
+  constructor(qmp: QmpClient, console: Socket, end: Machine['end']) {
+    this.qmp = qmp;
+    this.end = end;
+    this.#console = console;
+    console.on('data', (chunk: Buffer) => (this.#unread += chunk.toString('latin1').replaceAll('\r', '')));
+  }
+
+  /** Waits until the console shows the pattern behind what was read before. */
+  async reads(pattern: RegExp): Promise<boolean> {
+    const signal = AbortSignal.timeout(PATIENCE);
+    for (;;) {
+      const found = pattern.exec(this.#unread);
+      if (found !== null) {
+        this.#unread = this.#unread.slice(found.index + found[0].length);
+        return true;
+      }
+      await once(this.#console, 'data', { signal }).catch((cause: unknown) => {
+        throw new Error(`no ${String(pattern)} in …${this.#unread.slice(-1500)}`, { cause });
+      });
+    }
+  }
+
+  async type(line: string): Promise<void> {
+    await this.reads(/^vmguest# $/m);
+    this.#console.write(`${line}\n`);
+  }
+}
+
+/** Starts QEMU as the plan says and connects to it; the guest is paused. Gone when the test is. */
+async function start(t: Test, input: QemuInput): Promise<Machine> {
+  const directory = tempDir(t);
+  const { args, fds } = planQemu(input);
+  const ours = fds.map((role) => openRole(role, directory, input));
+  const child = spawn('qemu-system-x86_64', args, {
+    uid: NOBODY,
+    gid: NOBODY,
+    env: {},
+    cwd: '/',
+    stdio: ['ignore', 'pipe', 'pipe', ...ours],
+  });
+  const end = ended(child);
+  const kill = (): void => void child.kill('SIGKILL');
+  process.once('exit', kill);
+  t.teardown(async () => {
+    kill();
+    await end;
+    process.off('exit', kill);
+  });
+  // A listening socket that we kept would hold a connection to a dead QEMU open.
+  for (const fd of ours) closeSync(fd);
+  const qmp = await QmpClient.connect(join(directory, 'qmp'), {
+    signal: AbortSignal.timeout(PATIENCE),
+  }).catch(async (cause: unknown) => {
+    kill();
+    throw new Error(`QEMU did not start: ${JSON.stringify(await end)}`, { cause });
+  });
+  const console = connect(join(directory, 'console'));
+  await once(console, 'connect');
+  t.teardown(() => {
+    qmp[Symbol.dispose]();
+    console.destroy();
+  });
+  return new Machine(qmp, console, end);
+}
+
+async function ended(child: ChildProcess): Promise<Awaited<Machine['end']>> {
+  const [stdout, stderr, exit] = await Promise.all([
+    text(child.stdout!),
+    text(child.stderr!),
+    once(child, 'close'),
+  ]);
+  const [code, signal] = exit as [number | null, string | null];
+  return { code, signal, said: stdout + stderr };
+}
+
+/** A fresh one for each VM; files belong to root, and what is written to is private to root. */
+function openRole(role: FdRole, directory: string, { rootDisk }: QemuInput): number {
+  switch (role) {
+    case 'qmp':
+    case 'console':
+      return native.listenUnix(join(directory, role), 4);
+    case 'root-overlay':
+      return openSync(makeOverlay(directory, rootDisk?.base?.format), O_RDWR);
+    case 'root-base':
+      return openSync(rootDisk?.base?.format === 'raw' ? images.raw : images.qcow2, O_RDONLY);
+    case 'kernel':
+      return openSync(images.kernel, O_RDONLY);
+    case 'initrd':
+      return memfd(readFileSync(images.initrd));
+    case 'firmware-vars': {
+      const path = join(directory, 'vars.fd');
+      copyFileSync('/usr/share/OVMF/OVMF_VARS_4M.fd', path);
+      return openSync(path, O_RDWR);
+    }
+  }
+}
+
+/** Its header names a base that does not exist, to show that only the plan's own base is opened. */
+function makeOverlay(directory: string, base: 'qcow2' | 'raw' | undefined): string {
+  const path = join(directory, 'root.qcow2');
+  const backing = base === undefined ? [] : ['-u', '-F', base, '-b', '/nonexistent/base'];
+  execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', ...backing, path, '256M']);
+  chmodSync(path, 0o600);
+  return path;
+}
+
+function memfd(content: Buffer): number {
+  const fd = native.memfdCreate('initrd', 0);
+  writeSync(fd, content);
+  return fd;
+}
+
+async function quitCleanly(t: Test, vm: Machine): Promise<void> {
+  await quit(vm.qmp);
+  t.strictSame(await vm.end, { code: 0, signal: null, said: '' });
+}
+
+for (const { name, input } of goldenCases()) {
+  if (!accepted.has(name)) continue;
+  void t.test(`QEMU takes ${name}`, async (t) => {
+    const vm = await start(t, { ...input, accel: 'tcg' });
+    t.strictSame(await queryStatus(vm.qmp), { status: 'prelaunch', running: false });
+    t.equal(((await vm.qmp.execute('query-name')) as { name: string }).name, input.spec.name);
+    await quitCleanly(t, vm);
+  });
+}
+
+const tcg: QemuInput = {
+  ...baseInput,
+  accel: 'tcg',
+  spec: { ...baseInput.spec, network: { mode: 'user', mac: '52:54:00:00:00:07', forwards: [] } },
+};
+const kernel = (cmdline: string): QemuInput['spec']['boot'] => {
+  return { kind: 'kernel', kernel: '/kernel', initrd: '/initrd', cmdline, disk: 'optional' };
+};
+
+async function bootsFromDisk(t: Test, input: QemuInput): Promise<void> {
+  const vm = await start(t, input);
+  await cont(vm.qmp);
+  t.ok(await vm.reads(/vmguest: ready uptime=\S+ cpus=2/));
+  await vm.type('disks');
+  t.ok(await vm.reads(/^disk vda bytes=268435456 ro=0 serial=root$/m));
+  await vm.type('nics');
+  t.ok(await vm.reads(/^nic eth0 mac=52:54:00:00:00:07 mtu=1500 driver=virtio_net$/m));
+  await vm.type('write-pattern plan 2');
+  t.ok(await vm.reads(/^pattern written$/m), 'the overlay takes writes');
+  await quitCleanly(t, vm);
+}
+
+void t.test('a guest boots from its disk by SeaBIOS', (t) => bootsFromDisk(t, { ...tcg, aio: 'threads' }));
+
+void t.test('a guest boots from its disk by UEFI', (t) =>
+  bootsFromDisk(t, { ...tcg, firmware: { kind: 'uefi', codePath: '/usr/share/OVMF/OVMF_CODE_4M.fd' } }),
+);
+
+void t.test('a kernel boots beside a disk, and its panic is told', async (t) => {
+  const vm = await start(t, { ...tcg, spec: { ...tcg.spec, boot: kernel(images.cmdline) } });
+  using panics = vm.qmp.listen(['GUEST_PANICKED']);
+  await cont(vm.qmp);
+  await vm.type('disks');
+  t.ok(await vm.reads(/^disk vda bytes=268435456 ro=0 serial=root$/m));
+  await vm.type('panic');
+  t.equal((await panics.next({ signal: AbortSignal.timeout(PATIENCE) })).name, 'GUEST_PANICKED');
+  await quitCleanly(t, vm);
+});
+
+void t.test('a kernel boots on a microvm', async (t) => {
+  const spec: QemuInput['spec'] = { ...tcg.spec, machine: 'microvm', boot: kernel(images.cmdline) };
+  const vm = await start(t, { ...tcg, machineType: 'microvm', rootDisk: undefined, spec });
+  await cont(vm.qmp);
+  t.ok(await vm.reads(/vmguest: ready/));
+  await quitCleanly(t, vm);
+});
