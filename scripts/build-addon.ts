@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { basename, join, relative } from 'node:path';
 
 const root = join(import.meta.dirname, '..');
-const sources = ['src/host/native/vmshim.c', 'src/host/native/values.h'];
+const sources = ['vmshim.c', 'network.h', 'readable.h', 'values.h'].map((name) => `src/host/native/${name}`);
 const compilerFlags = [
   '-shared',
   '-fPIC',

@@ -28,6 +28,8 @@ terminal has now.`,
       throw new UsageError(`--replay "${values.replay}" is not a number of bytes`);
     await using client = await connectVm(context, positionals, values.namespace);
     const stream = client.console(Number(values.replay));
+    // Ctrl-C where it is not a key of the guest's: stdin is no terminal.
+    context.signal.addEventListener('abort', () => stream.close(), { once: true });
     using _terminal = rawTerminal();
     if (process.stdin.isTTY) process.stderr.write('connected; leave with Ctrl-] q\r\n');
     const typing = type(stream);

@@ -77,7 +77,7 @@ async function addFile(
   sink.on('error', () => undefined);
   const closed = new Promise<void>((resolve) => void sink.once('close', resolve));
   const hash = createHash('sha256');
-  for (let offset = 0; offset < file.size; ) {
+  for (let offset = 0; offset < file.size;) {
     const bytes = host.readBytes(file.fd, offset, Math.min(CHUNK, file.size - offset));
     if (bytes.length === 0) {
       throw new VmError(

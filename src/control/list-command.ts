@@ -1,7 +1,7 @@
 import type { Host } from '../host/host.ts';
 import { isAlive } from '../host/process-identity.ts';
 import type { VmRecord } from '../vm/record.ts';
-import { type Command, parseCommandLine } from './command.ts';
+import { type Command, parseCommandLine, UsageError } from './command.ts';
 import { ControlClient } from './control-client.ts';
 import type { VmStatus } from './control-service.ts';
 import { renderTable } from './table.ts';
@@ -19,7 +19,8 @@ export const listCommand: Command = {
   options: [{ flag: '--json', text: 'one JSON array instead of a table' }],
   takesVm: false,
   async run(args, { host, config, signal, print }) {
-    const { values } = parseCommandLine(args, { json: { type: 'boolean' } });
+    const { values, positionals } = parseCommandLine(args, { json: { type: 'boolean' } });
+    if (positionals.length > 0) throw new UsageError('list takes no VM; "vmctl status VM" shows one');
     const records = readVmRecords(host, config().stateDir);
     const rows = await Promise.all(records.map((record) => describeVm(host, record, signal)));
     if (values.json === true) print(`${JSON.stringify(rows, null, 2)}\n`);

@@ -30,7 +30,7 @@ export function findVm(
   const fits =
     exact.length > 0
       ? exact
-      : here.filter((record) => record.name === wanted || record.id.startsWith(wanted));
+      : here.filter((record) => record.name === wanted || (wanted !== '' && record.id.startsWith(wanted)));
   const [first] = fits;
   if (first === undefined) {
     throw new VmError('NotFound', `no VM "${wanted}" on this node; "vmctl list" shows the ones there are`);

@@ -25,16 +25,15 @@ const EXIT = { ok: 0, failed: 1, usage: 2, notFound: 3, unreachable: 4 } as cons
 async function main(argv: readonly string[]): Promise<number> {
   const [name, ...rest] = argv;
   if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
-    const asked = COMMANDS.find((command) => command.name === rest[0]);
-    process.stdout.write(asked === undefined ? overview(COMMANDS) : commandHelp(asked));
+    const [topic] = rest;
+    process.stdout.write(topic === undefined ? overview(COMMANDS) : commandHelp(findCommand(topic)));
     return EXIT.ok;
   }
   if (name === '--version' || name === 'version') {
     process.stdout.write(`vmctl ${VERSION}\n`);
     return EXIT.ok;
   }
-  const command = COMMANDS.find((known) => known.name === name);
-  if (command === undefined) throw new UsageError(`vmctl has no command "${name}"; "vmctl help" lists them`);
+  const command = findCommand(name);
   if (rest.includes('--help') || rest.includes('-h')) {
     process.stdout.write(commandHelp(command));
     return EXIT.ok;
@@ -50,6 +49,12 @@ async function main(argv: readonly string[]): Promise<number> {
     commands: COMMANDS,
   };
   return await command.run(rest, context);
+}
+
+function findCommand(name: string): Command {
+  const command = COMMANDS.find((known) => known.name === name);
+  if (command === undefined) throw new UsageError(`vmctl has no command "${name}"; "vmctl help" lists them`);
+  return command;
 }
 
 function exitCode(error: unknown): number {

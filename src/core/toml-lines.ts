@@ -58,7 +58,7 @@ class Scanner {
     const text = this.#skip(/(?:[A-Za-z0-9_-]+|"(?:\\.|[^"\\])*"|'[^']*'|[ \t]*\.[ \t]*)+/y).trim();
     const path = [...table];
     // The parser knows how quoted keys are unescaped.
-    for (let node: unknown = parse(`${text}=0`); typeof node === 'object' && node !== null; ) {
+    for (let node: unknown = parse(`${text}=0`); typeof node === 'object' && node !== null;) {
       const [entry] = Object.entries(node);
       if (entry === undefined) break;
       path.push(entry[0]);

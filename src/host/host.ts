@@ -96,5 +96,4 @@ export interface SpawnedProcess {
 }
 
 export type ProcessExit =
-  | { readonly kind: 'exited'; readonly code: number }
-  | { readonly kind: 'signaled'; readonly signal: number };
+  { readonly kind: 'exited'; readonly code: number } | { readonly kind: 'signaled'; readonly signal: number };

@@ -121,7 +121,7 @@ export class LinuxHost implements Host {
 
   writeBytes(fd: number, offset: number, bytes: Uint8Array): void {
     withErrno(`write descriptor ${fd}`, () => {
-      for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at, offset + at);
+      for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at, bytes.length - at, offset + at);
     });
   }
 

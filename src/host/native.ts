@@ -39,6 +39,21 @@ export interface Native {
   tunSetIff(fd: number, name: string, flags: number): string;
   tunSetInt(fd: number, option: TunOption, value: number): void;
 
+  /**
+   * A non-blocking packet(7) socket that sees what comes in by the interface `ifName` of the calling thread's network
+   * namespace, before any bridge, tc or nftables does, and sends out of it. `filter` is an array of struct sock_filter;
+   * `receiveBuffer` is SO_RCVBUF, of which the kernel makes twice as much.
+   */
+  packetSocket(ifName: string, filter: Uint8Array, receiveBuffer: number): number;
+  /**
+   * Calls `onReady` in the event loop, again and again, as long as `fd` has something to read; does not keep the loop
+   * alive. `failed` means that the descriptor has an error to be read and that the watch has stopped: `unwatch` it and
+   * watch anew. One watch per descriptor (EEXIST).
+   */
+  watchReadable(fd: number, onReady: (failed: boolean) => void): void;
+  /** Must come before the descriptor is closed. ENOENT when it is not watched. */
+  unwatch(fd: number): void;
+
   pidfdOpen(pid: number): number;
   pidfdSendSignal(pidfd: number, signal: number): void;
   /** waitpid(2) with its raw status; null when WNOHANG was given and no child has changed. */

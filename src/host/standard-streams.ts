@@ -35,5 +35,5 @@ export function readStdin(): Buffer {
 /** Writes all bytes to stdout before it returns, so that the process may end at once. */
 export function writeStdout(data: string | Uint8Array): void {
   const bytes = Buffer.from(data as Uint8Array);
-  for (let at = 0; at < bytes.length; ) at += writeSync(1, bytes, at);
+  for (let at = 0; at < bytes.length;) at += writeSync(1, bytes, at);
 }

@@ -46,7 +46,11 @@ export function parseShimArgs(argv: readonly string[]): ShimCommand {
   let i = 0;
   for (; i < argv.length; i++) {
     const word = argv[i] ?? '';
-    const match = /^--?([A-Za-z][A-Za-z-]*)(?:=(.*))?$/s.exec(word);
+    if (word === '--') {
+      i++;
+      break;
+    }
+    const match = /^--?([^-=][^=]*)(?:=(.*))?$/s.exec(word);
     if (match === null) break;
     const [, name = '', inline] = match;
     const boolFlag = BOOL_FLAGS.find((flag) => flag === name);
@@ -58,7 +62,9 @@ export function parseShimArgs(argv: readonly string[]): ShimCommand {
     }
     const valueFlag = VALUE_FLAGS.find((flag) => flag === name);
     if (valueFlag === undefined)
-      throw invalid(`flag -${name} is not known; -h lists none, see docs/operations.md`);
+      throw invalid(
+        `flag -${name} is not known; containerd gives ${[...VALUE_FLAGS, ...BOOL_FLAGS].map((flag) => `-${flag}`).join(' ')}`,
+      );
     const value = inline ?? argv[++i];
     if (value === undefined) throw invalid(`flag -${name} needs a value after it`);
     values.set(valueFlag, value);

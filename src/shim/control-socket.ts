@@ -4,12 +4,12 @@ import { describeExit } from '../core/exit.ts';
 import type { Native } from '../host/native.ts';
 import { TtrpcServer } from '../ttrpc/server.ts';
 import { VERSION } from '../vm/version.ts';
-import type { Task } from './task.ts';
+import type { VmTask } from './vm-task.ts';
 
 const BACKLOG = 16;
 
 /** Serves `vmctl` on the VM's own socket, which only root can reach; disposing ends it. */
-export async function serveControl(native: Native, task: Task): Promise<AsyncDisposable> {
+export async function serveControl(native: Native, task: VmTask): Promise<AsyncDisposable> {
   const server = new TtrpcServer();
   server.addService(
     CONTROL_SERVICE,
@@ -30,7 +30,7 @@ export async function serveControl(native: Native, task: Task): Promise<AsyncDis
   };
 }
 
-function statusOf({ machine, request, status, exit }: Task): VmStatus {
+function statusOf({ machine, request, status, exit }: VmTask): VmStatus {
   const { spec, facts, state, timeline } = machine;
   return {
     id: spec.id,

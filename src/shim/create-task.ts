@@ -14,7 +14,9 @@ import { parseStdio } from './console/stdio-plan.ts';
 import { TaskStdio } from './console/task-stdio.ts';
 import { serveControl } from './control-socket.ts';
 import { loadConfig } from '../vm/load-config.ts';
-import { Task } from './task.ts';
+import { cgroupMetrics } from './cgroup-metrics.ts';
+import type { Task } from './task.ts';
+import { VmTask } from './vm-task.ts';
 
 /** A CreateTaskRequest, parsed. */
 export interface TaskRequest {
@@ -89,7 +91,13 @@ export function createTask(deps: CreateTaskDeps): CreateTask {
         signal,
       }),
     );
-    const task = new Task({ request, machine, hub, stdio });
+    const task = new VmTask({
+      request,
+      machine,
+      hub,
+      stdio,
+      metrics: () => cgroupMetrics(host, machine.facts.cgroup),
+    });
     undo.use(await serveControl(deps.native, task));
     timeline.mark('created');
     for (const warning of machine.facts.warnings) log.warn(warning, { id: request.id });

@@ -24,8 +24,16 @@ export function eventRoute(host: Host, route: EventRoute): ForwardEvent {
 function forwardByTtrpc({ ttrpcAddress, namespace }: EventRoute): ForwardEvent {
   const path = ttrpcAddress.replace(/^unix:\/\//, '');
   let client: TtrpcClient | undefined;
+  const connect = async (signal: AbortSignal): Promise<TtrpcClient> => {
+    const connected = await TtrpcClient.connect(path, { signal });
+    // A restarted containerd has closed it long before the next event, which must not fail first to find out.
+    void connected.closed.then(() => {
+      if (client === connected) client = undefined;
+    });
+    return connected;
+  };
   return async (event, signal) => {
-    client ??= await TtrpcClient.connect(path, { signal });
+    client ??= await connect(signal);
     const current = client;
     const payload = ForwardRequest.encode({ envelope: envelope(event, namespace) }).finish();
     try {
@@ -50,11 +58,14 @@ function publishByCommand(host: Host, { publishBinary, grpcAddress, namespace }:
       );
     const address = grpcAddress === '' ? [] : ['--address', grpcAddress];
     const input = google.protobuf.Any.encode({ typeUrl: event.typeUrl, value: event.value }).finish();
-    await host.exec(
-      publishBinary,
-      [...address, 'publish', '--topic', event.topic, '--namespace', namespace],
-      { input, signal },
-    );
+    const args = [...address, 'publish', '--topic', event.topic, '--namespace', namespace];
+    try {
+      await host.exec(publishBinary, args, { input, signal });
+    } catch (error) {
+      // Its exit status does not tell a containerd that is away from one that refuses, and ours are never refused.
+      if (!VmError.is(error, 'Internal')) throw error;
+      throw new VmError('Unavailable', error.message, { cause: error });
+    }
   };
 }
 

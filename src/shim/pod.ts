@@ -1,10 +1,10 @@
 import { VmError } from '../core/errors.ts';
 import type { TaskExit } from '../core/exit.ts';
 import type { Logger } from '../core/logger.ts';
-import type { CpuResources } from '../core/vm-spec.ts';
 import type { CreateTask, TaskRequest } from './create-task.ts';
 import type { TaskEvents } from './task-events.ts';
 import type { Task } from './task.ts';
+import type { TaskUpdate } from './task-update.ts';
 
 type Entry =
   | { readonly t: 'creating'; readonly abort: AbortController; readonly settled: Promise<unknown> }
@@ -21,6 +21,7 @@ export class Pod {
   readonly #log: Logger;
   readonly #onBusy: () => void;
   readonly #onEmpty: () => void;
+  #closed = false;
 
   constructor(deps: {
     create: CreateTask;
@@ -38,6 +39,11 @@ export class Pod {
 
   get empty(): boolean {
     return this.#entries.size === 0;
+  }
+
+  /** No task is created from now on: the process ends. */
+  close(): void {
+    this.#closed = true;
   }
 
   tasks(): Task[] {
@@ -60,6 +66,7 @@ export class Pod {
   /** Creates a task with its VM paused before its first instruction; whatever fails or times out leaves nothing. */
   async create(request: TaskRequest, signal: AbortSignal): Promise<Task> {
     const { id } = request;
+    if (this.#closed) throw new VmError('Unavailable', 'this shim is ending; containerd starts another one');
     if (this.#entries.has(id)) throw new VmError('AlreadyExists', `task "${id}" already exists`);
     const abort = new AbortController();
     const creating = this.#createTask(request, AbortSignal.any([signal, abort.signal]));
@@ -102,24 +109,18 @@ export class Pod {
 
   async pause(id: string, signal: AbortSignal): Promise<void> {
     const task = this.task(id);
-    await task.machine.pause(signal);
+    await task.pause(signal);
     this.#events.paused(task);
   }
 
   async resume(id: string, signal: AbortSignal): Promise<void> {
     const task = this.task(id);
-    await task.machine.resume(signal);
+    await task.resume(signal);
     this.#events.resumed(task);
   }
 
-  async update(
-    id: string,
-    change: { cpu: CpuResources; memoryBytes: number | undefined },
-    signal: AbortSignal,
-  ): Promise<void> {
-    const { machine } = this.task(id);
-    machine.limitCpu(change.cpu);
-    if (change.memoryBytes !== undefined) await machine.limitMemory(change.memoryBytes, signal);
+  async update(id: string, change: TaskUpdate, signal: AbortSignal): Promise<void> {
+    await this.task(id).update(change, signal);
   }
 
   async #createTask(request: TaskRequest, signal: AbortSignal): Promise<Task> {

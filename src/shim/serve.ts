@@ -11,9 +11,8 @@ import type { ShimFlags } from './args.ts';
 import { createTask } from './create-task.ts';
 import { EventPublisher } from './event-publisher.ts';
 import { eventRoute } from './forward-event.ts';
-import { IdleExit } from './idle-exit.ts';
+import { IdleExit, idleMs } from './idle-exit.ts';
 import { Pod } from './pod.ts';
-import { taskStats } from './task-stats.ts';
 import { TaskEvents } from './task-events.ts';
 import { TASK_SERVICES, taskService } from './task-service.ts';
 
@@ -40,7 +39,7 @@ export async function serve(flags: ShimFlags): Promise<void> {
     }),
     log,
   );
-  const idle = new IdleExit(() => shutdown('nobody wanted this shim'));
+  const idle = new IdleExit(() => shutdown('nobody wanted this shim'), idleMs(env));
   const pod = new Pod({
     create: createTask({
       host,
@@ -57,7 +56,7 @@ export async function serve(flags: ShimFlags): Promise<void> {
     onEmpty: () => idle.arm(),
   });
   const server = new TtrpcServer();
-  const service = taskService({ pod, stats: taskStats(host), shutdown: () => shutdown('containerd asked') });
+  const service = taskService({ pod, shutdown: () => shutdown('containerd asked') });
   for (const name of TASK_SERVICES) server.addService(name, service);
 
   let ending = false;
@@ -66,6 +65,7 @@ export async function serve(flags: ShimFlags): Promise<void> {
     ending = true;
     // First of all: a `start` that comes now must not adopt a shim that is about to go.
     if (socketPath !== '') host.remove(socketPath);
+    pod.close();
     log.debug(`shim ends: ${why}`);
     void end(server, events).finally(() => process.exit(0));
   };

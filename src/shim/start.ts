@@ -1,7 +1,10 @@
+import { dirname } from 'node:path';
 import { describeError, VmError } from '../core/errors.ts';
 import type { Host } from '../host/host.ts';
 import { LinuxHost } from '../host/linux-host.ts';
-import { loadNative } from '../host/native.ts';
+import { errnoName } from '../host/linux-errno.ts';
+import { loadNative, type Native } from '../host/native.ts';
+import { openFlags } from '../host/open-flags.ts';
 import { readStdin, writeStdout } from '../host/standard-streams.ts';
 import type { ShimFlags } from './args.ts';
 import { daemonEnvironment } from './daemon-environment.ts';
@@ -13,7 +16,8 @@ import { startAnswer } from './start-output.ts';
 
 const DEFAULT_SOCKET_ROOT = '/run/containerd/s';
 const LISTEN_BACKLOG = 128;
-const BIND_ATTEMPTS = 5;
+/** flock(2) */
+const LOCK_EX = 2;
 
 /**
  * The `start` action: finds or makes the socket of the container's group, starts the daemon that serves it, writes the
@@ -38,8 +42,10 @@ export async function start(flags: ShimFlags): Promise<void> {
   host.makeDir(socketRoot, 0o700);
 
   const listener = await bind(host, socketPath);
-  if (listener !== undefined) {
-    try {
+  try {
+    // containerd 1.6 reads this file after a restart; later ones fall back to it.
+    host.writeText('address', `unix://${socketPath}`);
+    if (listener !== undefined) {
       host.spawn({
         file: process.execPath,
         args: [process.argv[1] ?? '', ...daemonArgs(flags)],
@@ -54,39 +60,46 @@ export async function start(flags: ShimFlags): Promise<void> {
         fds: [null, null, null, listener],
         network: 'inherit',
       });
-    } catch (error) {
-      host.remove(socketPath);
-      throw error;
     }
+  } catch (error) {
+    if (listener !== undefined) host.remove(socketPath);
+    throw error;
   }
-  // containerd 1.6 reads this file after a restart; later ones fall back to it.
-  host.writeText('address', `unix://${socketPath}`);
   writeStdout(startAnswer(socketPath, input, env['MAX_SHIM_VERSION'], config.bootstrapVersion));
   // The daemon's socket is ours too until we end; nothing is left to wait for.
   process.exit(0);
 }
 
-/** A listening descriptor, or undefined when a living shim of the same group has the socket already. */
+/**
+ * A listening descriptor, or undefined when a living shim of the same group has the socket already. The starts of a
+ * pod take turns: else two of them could both find a dead shim's socket, and the second remove what the first has bound.
+ */
 async function bind(host: Host, path: string): Promise<number | undefined> {
-  let cause: unknown;
-  for (let attempt = 0; attempt < BIND_ATTEMPTS; attempt++) {
-    try {
-      return loadNative().listenUnix(path, LISTEN_BACKLOG);
-    } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'EADDRINUSE')) {
-        throw new VmError('Internal', `cannot listen on the shim socket "${path}": ${describeError(error)}`, {
-          cause: error,
-        });
-      }
-      cause = error;
-    }
-    if (await socketAnswers(path)) return undefined;
-    // Left by a shim that was killed.
-    host.remove(path);
+  const native = loadNative();
+  using directory = host.open(dirname(path), openFlags.O_RDONLY | openFlags.O_DIRECTORY);
+  native.flock(directory.fd, LOCK_EX);
+  const listener = listen(native, path);
+  if (listener !== undefined || (await socketAnswers(path))) return listener;
+  // Left by a shim that was killed.
+  host.remove(path);
+  const second = listen(native, path);
+  if (second !== undefined) return second;
+  throw new VmError(
+    'Unavailable',
+    `the shim socket "${path}" is used by a program that is not a shim of ours`,
+  );
+}
+
+/** Undefined when there is a socket already. */
+function listen(native: Native, path: string): number | undefined {
+  try {
+    return native.listenUnix(path, LISTEN_BACKLOG);
+  } catch (error) {
+    if (errnoName(error) === 'EADDRINUSE') return undefined;
+    throw new VmError('Internal', `cannot listen on the shim socket "${path}": ${describeError(error)}`, {
+      cause: error,
+    });
   }
-  throw new VmError('Unavailable', `shim socket "${path}" is taken and given up again and again by others`, {
-    cause,
-  });
 }
 
 /** Sandbox bundles of containerd 2.x may have no config.json. */

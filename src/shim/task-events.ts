@@ -22,12 +22,12 @@ export class TaskEvents {
       bundle,
       rootfs: rootfs.map((mount) => ({ ...mount, options: [...mount.options] })),
       io: { stdin, stdout, stderr, terminal },
-      pid: task.machine.pid,
+      pid: task.pid,
     });
   }
 
   started(task: Task): void {
-    this.#send('start', 'TaskStart', messages.TaskStart, { containerId: task.id, pid: task.machine.pid });
+    this.#send('start', 'TaskStart', messages.TaskStart, { containerId: task.id, pid: task.pid });
   }
 
   exited(task: Task, exit: TaskExit): void {
@@ -36,7 +36,7 @@ export class TaskEvents {
     this.#send('exit', 'TaskExit', messages.TaskExit, {
       containerId: task.id,
       id: task.id,
-      pid: task.machine.pid,
+      pid: task.pid,
       exitStatus: exit.status,
       exitedAt: timestamp(exit.at),
     });
@@ -45,7 +45,7 @@ export class TaskEvents {
   deleted(task: Task, exit: TaskExit): void {
     this.#send('delete', 'TaskDelete', messages.TaskDelete, {
       containerId: task.id,
-      pid: task.machine.pid,
+      pid: task.pid,
       exitStatus: exit.status,
       exitedAt: timestamp(exit.at),
       id: task.id,

@@ -16,8 +16,6 @@ export const TASK_SERVICES = ['containerd.task.v2.Task', 'containerd.task.v3.Tas
 
 export interface TaskServiceDeps {
   readonly pod: Pod;
-  /** Reads the VM's cgroup into the metrics message that fits the host. */
-  readonly stats: (task: Task) => google.protobuf.Any.$Properties;
   /** Begins the end of this process; returns at once. */
   readonly shutdown: () => void;
 }
@@ -26,19 +24,19 @@ export interface TaskServiceDeps {
  * The task API of containerd's runtime v2, version 2 and 3 alike: decode, call the pod, encode. Decisions are the
  * pod's. Source: containerd api/runtime/task/v3/shim.proto and the semantics of containerd-shim-runc-v2.
  */
-export function taskService({ pod, stats, shutdown }: TaskServiceDeps): Record<string, MethodDefinition> {
+export function taskService({ pod, shutdown }: TaskServiceDeps): Record<string, MethodDefinition> {
   return {
     Create: unary(wire.CreateTaskRequest, wire.CreateTaskResponse, async (request, call) => {
-      const { machine } = await pod.create(createRequest(request), call.signal);
-      return { pid: machine.pid };
+      const { pid } = await pod.create(createRequest(request), call.signal);
+      return { pid };
     }),
     Start: unary(wire.StartRequest, wire.StartResponse, async ({ id, execId }, call) => {
-      const { machine } = await pod.start(id, execId, call.signal);
-      return { pid: machine.pid };
+      const { pid } = await pod.start(id, execId, call.signal);
+      return { pid };
     }),
     Delete: unary(wire.DeleteRequest, wire.DeleteResponse, async ({ id, execId }) => {
       const { task, exit } = await pod.delete(id, execId);
-      return { pid: task.machine.pid, exitStatus: exit.status, exitedAt: timestamp(exit.at) };
+      return { pid: task.pid, exitStatus: exit.status, exitedAt: timestamp(exit.at) };
     }),
     State: unary(wire.StateRequest, wire.StateResponse, ({ id, execId }) => stateOf(pod.task(id, execId))),
     Wait: unary(wire.WaitRequest, wire.WaitResponse, async ({ id, execId }) => {
@@ -51,7 +49,7 @@ export function taskService({ pod, stats, shutdown }: TaskServiceDeps): Record<s
     }),
     Pids: unary(wire.PidsRequest, wire.PidsResponse, ({ id }) => {
       const task = pod.task(id);
-      return { processes: task.status === 'stopped' ? [] : [{ pid: task.machine.pid }] };
+      return { processes: task.status === 'stopped' ? [] : [{ pid: task.pid }] };
     }),
     Pause: unary(wire.PauseRequest, Empty, async ({ id }, call) => {
       await pod.pause(id, call.signal);
@@ -74,10 +72,10 @@ export function taskService({ pod, stats, shutdown }: TaskServiceDeps): Record<s
       await pod.update(id, parseTaskUpdate(resources?.value), call.signal);
       return {};
     }),
-    Stats: unary(wire.StatsRequest, wire.StatsResponse, ({ id }) => ({ stats: stats(pod.task(id)) })),
+    Stats: unary(wire.StatsRequest, wire.StatsResponse, ({ id }) => ({ stats: pod.task(id).metrics() })),
     Connect: unary(wire.ConnectRequest, wire.ConnectResponse, ({ id }) => ({
       shimPid: process.pid,
-      taskPid: pod.find(id)?.machine.pid ?? 0,
+      taskPid: pod.find(id)?.pid ?? 0,
       version: '',
     })),
     Exec: unary(wire.ExecProcessRequest, Empty, ({ id }) => {
@@ -152,7 +150,7 @@ function stateOf(task: Task): containerd.task.StateResponse.$Properties {
   return {
     id,
     bundle,
-    pid: task.machine.pid,
+    pid: task.pid,
     status: STATUS[task.status],
     stdin,
     stdout,

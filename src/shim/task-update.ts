@@ -1,5 +1,9 @@
 import { VmError } from '../core/errors.ts';
+import { MIB } from '../core/quantity.ts';
 import type { CpuResources } from '../core/vm-spec.ts';
+
+/** Some write "no limit" as the largest int64 or close to it. No machine has as much memory as 2^50 bytes. */
+const UNLIMITED_BYTES = 2 ** 50;
 
 /** What an Update may change on a VM. */
 export interface TaskUpdate {
@@ -27,8 +31,10 @@ export function parseTaskUpdate(value: Uint8Array | null | undefined): TaskUpdat
       cpusetCpus: cpuList(cpu, 'cpus'),
       cpusetMems: cpuList(cpu, 'mems'),
     },
-    // Zero and negative limits mean "no limit", which for a machine with fixed RAM is no change.
-    memoryBytes: limit !== undefined && limit > 0 ? limit : undefined,
+    // No limit, in whatever way it is written, is no change for a machine with fixed RAM. Rounded as at creation, so
+    // that the limit it was created with always fits.
+    memoryBytes:
+      limit !== undefined && limit > 0 && limit < UNLIMITED_BYTES ? Math.floor(limit / MIB) * MIB : undefined,
   };
 }
 
@@ -55,7 +61,8 @@ function child(object: Json, key: string): Json {
 function integer(object: Json, parent: string, key: string): number | undefined {
   const value = object[key] ?? undefined;
   if (value === undefined) return undefined;
-  if (typeof value === 'number' && Number.isInteger(value)) return value;
+  // 0 is how the writers of OCI resources say that a field is not set.
+  if (typeof value === 'number' && Number.isInteger(value)) return value === 0 ? undefined : value;
   throw new VmError(
     'InvalidArgument',
     `resources.${parent}.${key} of the update is ${JSON.stringify(value)}; it must be a whole number`,

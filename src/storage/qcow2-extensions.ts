@@ -19,7 +19,7 @@ export function walkQcow2Extensions(
   refuse: (what: string, remedy: string) => never,
 ): { backingFormat: string | undefined } {
   let backingFormat: string | undefined;
-  for (let at = start; at < end; ) {
+  for (let at = start; at < end;) {
     if (at + 8 > Math.min(end, head.length)) {
       if (at + 8 > end) break;
       refuse(`its header extensions reach past the first ${head.length} bytes`, REMEDY.damaged);

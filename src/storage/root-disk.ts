@@ -13,6 +13,7 @@ import { quoteName } from './image-file.ts';
 import { openFlags } from '../host/open-flags.ts';
 import { publishFile } from './publish-file.ts';
 import { HEADER_BYTES, MAX_VIRTUAL_SIZE, parseQcow2Header, type Qcow2Header } from './qcow2-header.ts';
+import { qcow2Overlay } from './qcow2-overlay.ts';
 import {
   ensureStateDirectory,
   planStateDirectory,
@@ -57,8 +58,8 @@ export function planRootDisk(owner: VmOwner, place: StatePlace): RootDiskPlan {
 
 /**
  * The root disk's overlay: made over the image when it is not there, else kept with all the guest wrote and at most
- * grown. It is never replaced, truncated or shrunk. qemu-img is given no byte of the image: it writes an empty overlay
- * of a size that we read from the image's checked header.
+ * grown. It is never replaced, truncated or shrunk. Nothing of the image goes into it but the size that its checked
+ * header says and its identity.
  *
  * With `direct`, `base` is another descriptor than `image.fd`; without, it is the same one. The caller closes both
  * either way, and closing twice is harmless.
@@ -78,7 +79,7 @@ export async function ensureOverlay(
   const exists = host.inspect(plan.overlay) !== undefined;
   const found = exists
     ? openOverlay(host, plan.overlay)
-    : await createOverlay(host, plan.overlay, { base, format: image.format, size: wanted }, signal);
+    : await createOverlay(host, plan.overlay, { base, format: image.format, size: wanted });
   using cleanup = new DisposableStack();
   cleanup.use(found);
   let header = checkOverlay(host, plan.overlay, found, image, base);
@@ -133,26 +134,13 @@ function createOverlay(
   host: Host,
   path: string,
   { base, format, size }: { readonly base: BaseIdentity; readonly format: DiskFormat; readonly size: number },
-  signal: AbortSignal | undefined,
 ): Promise<OwnedFd> {
-  const draft = `${path}.new`;
-  // -u: the base is not opened, which is why its size has to be given.
-  const args = [
-    'create',
-    '-q',
-    '-f',
-    'qcow2',
-    '-u',
-    '-F',
-    format,
-    '-b',
-    renderBaseName(base),
-    draft,
-    String(size),
-  ];
-  return publishFile(host, { path, draft }, async () => {
-    await host.exec('qemu-img', args, signal === undefined ? {} : { signal });
+  const bytes = qcow2Overlay({
+    virtualSize: size,
+    backingFile: renderBaseName(base),
+    backingFormat: format,
   });
+  return publishFile(host, { path, draft: `${path}.new` }, (fd) => host.writeBytes(fd, 0, bytes));
 }
 
 async function growOverlay(

@@ -92,7 +92,7 @@ function readableByQemu({ host, native }: { host: Host; native: Native }, file: 
   using original = file;
   using copy = new DisposableStack();
   const memory = copy.use(ownFd(native.memfdCreate('vmshim-boot', 0)));
-  for (let at = 0; ; ) {
+  for (let at = 0; ;) {
     const chunk = host.readBytes(original.fd, at, COPY_BYTES);
     if (chunk.length === 0) break;
     host.writeBytes(memory.fd, at, chunk);

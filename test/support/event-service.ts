@@ -51,7 +51,10 @@ export class EventService {
   constructor(path: string) {
     this.path = path;
     this.#server.addService(SERVICE, {
-      Forward: { kind: 'unary', handle: (payload, call) => this.#take(payload, call.metadata.get('containerd-namespace-ttrpc')?.[0]) },
+      Forward: {
+        kind: 'unary',
+        handle: (payload, call) => this.#take(payload, call.metadata.get('containerd-namespace-ttrpc')?.[0]),
+      },
     });
   }
 

@@ -8,28 +8,42 @@ const PATIENCE_MS = 30_000;
  * What tests left below `directory` (a private containerd's) or on its behalf on this machine; empty is what every test
  * must end with. Things on their way out (a process being reaped, containerd running `delete`) are waited for.
  */
-export async function leaks(directory: string): Promise<string[]> {
+export async function leaks(
+  directory: string,
+  cgroupParents = ['default', 'vmshim', 'test'],
+): Promise<string[]> {
   const deadline = Date.now() + PATIENCE_MS;
   for (;;) {
-    const found = [...processes(directory), ...mounts(directory), ...cgroups(), ...files(directory)];
+    const found = [
+      ...processes(directory),
+      ...mounts(directory),
+      ...cgroups(directory, cgroupParents),
+      ...files(directory),
+    ];
     if (found.length === 0 || Date.now() > deadline) return found;
     await delay(50);
   }
 }
 
-/** Shims and QEMUs whose environment or command line names the directory, apart from containerd itself. */
+/** Shims and QEMUs whose environment, command line or open files name the directory, apart from containerd itself. */
 function processes(directory: string): string[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
     .flatMap((pid) => {
       const command = read(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').trim();
-      const ours =
-        /containerd-shim|shim\.cjs|qemu-system/.test(command) &&
-        `${command}${read(`/proc/${pid}/environ`)}${cwd(pid)}`.includes(directory);
-      const qemuOfOurs =
-        command.includes('qemu-system') && read(`/proc/${pid}/environ`).includes('VMSHIM_KEY=');
-      return ours || qemuOfOurs ? [`process ${pid}: ${command.slice(0, 120)}`] : [];
+      const ours = /containerd-shim|shim\.cjs|qemu-system/.test(command) && belongsTo(pid, directory);
+      return ours ? [`process ${pid}: ${command.slice(0, 120)}`] : [];
     });
+}
+
+/** QEMU has none of our paths on its command line, but its log open. */
+function belongsTo(pid: string, directory: string): boolean {
+  return [
+    read(`/proc/${pid}/cmdline`),
+    read(`/proc/${pid}/environ`),
+    link(`/proc/${pid}/cwd`),
+    link(`/proc/${pid}/fd/1`),
+  ].some((text) => text.includes(directory));
 }
 
 function mounts(directory: string): string[] {
@@ -39,12 +53,20 @@ function mounts(directory: string): string[] {
     .map((line) => `mount ${line.split(' ')[4] ?? ''}`);
 }
 
-/** ctr puts containers into /NAMESPACE/ID; ours without a path go to /vmshim. */
-function cgroups(): string[] {
-  return globSync([
-    '/sys/fs/cgroup/*/{default,vmshim,test}/*/',
-    '/sys/fs/cgroup/{default,vmshim,test}/*/',
-  ]).map((path) => `cgroup ${path}`);
+/**
+ * ctr puts containers into /NAMESPACE/ID; ours without a path go to /vmshim. One in which processes of somebody else
+ * live is another test's; an empty one of another test goes away by itself while we wait.
+ */
+function cgroups(directory: string, parents: readonly string[]): string[] {
+  return parents
+    .flatMap((parent) => globSync([`/sys/fs/cgroup/*/${parent}/*/`, `/sys/fs/cgroup/${parent}/*/`]))
+    .filter((path) => {
+      const pids = read(`${path}/cgroup.procs`)
+        .split('\n')
+        .filter((pid) => pid !== '');
+      return pids.length === 0 || pids.some((pid) => belongsTo(pid, directory));
+    })
+    .map((path) => `cgroup ${path}`);
 }
 
 function files(directory: string): string[] {
@@ -60,9 +82,9 @@ function read(path: string): string {
   }
 }
 
-function cwd(pid: string): string {
+function link(path: string): string {
   try {
-    return readlinkSync(`/proc/${pid}/cwd`);
+    return readlinkSync(path);
   } catch {
     return '';
   }

@@ -1,5 +1,15 @@
 import { spawn } from 'node:child_process';
-import { chmodSync, closeSync, constants, globSync, mkdirSync, openSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  globSync,
+  openSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { basename, join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -78,7 +88,10 @@ export class ShimClient {
   /** A configuration file of the shim in this client's directories; returns its path. */
   writeConfig(name: string, lines = ''): string {
     const path = join(this.directory, name);
-    writeFileSync(path, `accel = "tcg"\nstate_dir = "${this.directory}/vms"\ndata_dir = "${this.directory}/data"\n${lines}\n`);
+    writeFileSync(
+      path,
+      `accel = "tcg"\nstate_dir = "${this.directory}/vms"\ndata_dir = "${this.directory}/data"\n${lines}\n`,
+    );
     return path;
   }
 
@@ -107,7 +120,10 @@ export class ShimClient {
   }
 
   /** A bundle, its shim, and a connection to it. */
-  async shim(id: string, options: BundleOptions & StartOptions & { version?: 2 | 3 } = {}): Promise<RunningShim> {
+  async shim(
+    id: string,
+    options: BundleOptions & StartOptions & { version?: 2 | 3 } = {},
+  ): Promise<RunningShim> {
     const bundle = await this.makeBundle(id, options);
     const { status, output } = await this.start(id, options);
     if (status !== 0) throw new Error(`start ended with ${status}: ${output.toString()}`);
@@ -155,7 +171,16 @@ export class ShimClient {
   }
 
   #flags(id: string): string[] {
-    return ['-namespace', this.namespace, '-address', this.grpcAddress, '-publish-binary', '/usr/bin/containerd', '-id', id];
+    return [
+      '-namespace',
+      this.namespace,
+      '-address',
+      this.grpcAddress,
+      '-publish-binary',
+      '/usr/bin/containerd',
+      '-id',
+      id,
+    ];
   }
 
   #environment(changes: Readonly<Record<string, string | undefined>> = {}): Record<string, string> {
@@ -173,10 +198,16 @@ export class ShimClient {
       VMSHIM_CONFIG: join(this.directory, 'vmshim.toml'),
       ...changes,
     };
-    return Object.fromEntries(Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined));
+    return Object.fromEntries(
+      Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined),
+    );
   }
 
-  async #run(cwd: string, args: readonly string[], { stdin, env, descriptors = [] }: StartOptions): Promise<Ended> {
+  async #run(
+    cwd: string,
+    args: readonly string[],
+    { stdin, env, descriptors = [] }: StartOptions,
+  ): Promise<Ended> {
     // The shell only joins stderr to stdout, then it is the shim.
     const child = spawn('/bin/sh', ['-c', 'exec "$0" "$@" 2>&1', shimPath, ...args], {
       cwd,
@@ -195,7 +226,8 @@ export class ShimClient {
     for (const client of this.#clients) await client[Symbol.asyncDispose]();
     const left = await leaks(this.directory, [this.namespace]);
     for (const pid of this.#daemons) if (isShim(pid, this.namespace)) process.kill(pid, 'SIGKILL');
-    for (const path of globSync([`/sys/fs/cgroup/*/${this.namespace}`, `/sys/fs/cgroup/${this.namespace}`])) rmdirSync(path);
+    for (const path of globSync([`/sys/fs/cgroup/*/${this.namespace}`, `/sys/fs/cgroup/${this.namespace}`]))
+      rmdirSync(path);
     // tap takes no assertion in a teardown, but what it throws fails the test.
     if (left.length > 0) throw new Error(`left behind:\n${left.join('\n')}`);
   }
@@ -221,4 +253,5 @@ export function openLog(bundle: string): Disposable & { readonly fd: number } {
   return { fd, [Symbol.dispose]: () => closeSync(fd) };
 }
 
-const isShim = (pid: number, namespace: string): boolean => commandLine(pid).includes(`-namespace ${namespace}`);
+const isShim = (pid: number, namespace: string): boolean =>
+  commandLine(pid).includes(`-namespace ${namespace}`);

@@ -1,5 +1,6 @@
 import { containerd, google } from '#wire';
-import { type CallOptions, TtrpcClient } from '../../src/ttrpc/client.ts';
+import { TtrpcClient } from '../../src/ttrpc/client.ts';
+import type { CallOptions } from '../../src/ttrpc/client-call.ts';
 
 const wire = containerd.task;
 const { Empty } = google.protobuf;
@@ -52,7 +53,12 @@ export class TaskClient implements AsyncDisposable {
   ): (fields: Fields, options?: CallOptions) => Promise<Reply> {
     return async (fields, options) =>
       reply.decode(
-        await this.ttrpc.call(`containerd.task.v${this.version}.Task`, name, request.encode(fields).finish(), options),
+        await this.ttrpc.call(
+          `containerd.task.v${this.version}.Task`,
+          name,
+          request.encode(fields).finish(),
+          options,
+        ),
       );
   }
 }

@@ -7,7 +7,12 @@ import { ExpectText } from './expect-text.ts';
 /** A task's fifos as a client of containerd makes them, and this client's ends of them. */
 export class TaskIo implements AsyncDisposable {
   /** For the CreateTaskRequest. */
-  readonly request: { readonly stdin: string; readonly stdout: string; readonly stderr: string; readonly terminal: boolean };
+  readonly request: {
+    readonly stdin: string;
+    readonly stdout: string;
+    readonly stderr: string;
+    readonly terminal: boolean;
+  };
   /** What came on stdout. */
   readonly console: ExpectText;
   /** Resolves when stdout, and stderr if there is one, have ended. */
@@ -27,7 +32,9 @@ export class TaskIo implements AsyncDisposable {
     this.#directory = directory;
     this.request = { stdin, stdout, stderr, terminal };
     // cat opens as containerd's client does: before the shim, and it sees the end when the shim has closed.
-    this.#readers = paths.slice(1).map((path) => spawn('cat', [path], { stdio: ['ignore', 'pipe', 'inherit'] }));
+    this.#readers = paths
+      .slice(1)
+      .map((path) => spawn('cat', [path], { stdio: ['ignore', 'pipe', 'inherit'] }));
     this.reader = this.#readers[0]!;
     this.console = new ExpectText(this.reader.stdout!);
     this.ended = Promise.all(this.#readers.map((reader) => once(reader, 'exit')));

@@ -25,7 +25,10 @@ export async function guestRoot(directory: string): Promise<string> {
 }
 
 /** A bundle as containerd prepares it before it runs `start`: config.json, an empty rootfs and the log fifo. */
-export async function writeBundle(bundle: string, options: BundleOptions & { readonly root: string }): Promise<void> {
+export async function writeBundle(
+  bundle: string,
+  options: BundleOptions & { readonly root: string },
+): Promise<void> {
   const { cmdline } = await guest();
   mkdirSync(join(bundle, 'rootfs'), { recursive: true });
   execFileSync('mkfifo', ['-m', '0700', join(bundle, 'log')]);

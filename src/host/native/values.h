@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- errors ---- */
 
@@ -58,6 +59,13 @@ static napi_value throw_errno(napi_env env, int number, const char *syscall_name
     napi_throw(env, error);
   }
   return NULL;
+}
+
+/* Closes the half-made descriptor first: close() may overwrite errno. */
+static napi_value close_and_throw(napi_env env, int fd, const char *syscall_name) {
+  int number = errno;
+  close(fd);
+  return throw_errno(env, number, syscall_name);
 }
 
 static bool bad_type(napi_env env, const char *name, const char *wanted) {
@@ -149,6 +157,11 @@ static bool get_integers(napi_env env, napi_value value, const char *name, uint3
     out[i] = (int)number;
   }
   return true;
+}
+
+static bool get_function(napi_env env, napi_value value, const char *name) {
+  napi_valuetype type;
+  return (napi_typeof(env, value, &type) == napi_ok && type == napi_function) || bad_type(env, name, "a function");
 }
 
 static bool get_bytes(napi_env env, napi_value value, const char *name, void **data, size_t *length) {

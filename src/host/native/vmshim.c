@@ -8,19 +8,18 @@
  */
 #define _GNU_SOURCE
 #define NAPI_VERSION 8
+#include "network.h"
+#include "readable.h"
 #include "values.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/if_tun.h>
 #include <linux/vm_sockets.h>
-#include <net/if.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -35,13 +34,6 @@
 enum { MAX_FDS = 253, MAX_CPUS = 8192, MAX_MESSAGE = 1 << 20 };
 
 /* ---- sockets ---- */
-
-/* Closes the half-made descriptor first: close() may overwrite errno. */
-static napi_value close_and_throw(napi_env env, int fd, const char *syscall_name) {
-  int number = errno;
-  close(fd);
-  return throw_errno(env, number, syscall_name);
-}
 
 /* fchmod before bind gives the new file its mode from the start; chmod after it puts back what the umask took. */
 static napi_value listen_unix(napi_env env, napi_callback_info info) {
@@ -239,43 +231,6 @@ static napi_value dup_fd(napi_env env, napi_callback_info info) {
   return int_or_throw(env, fcntl(fd, F_DUPFD_CLOEXEC, 3), "fcntl");
 }
 
-/* ---- TUN/TAP (Documentation/networking/tuntap.rst) ---- */
-
-static napi_value tun_set_iff(napi_env env, napi_callback_info info) {
-  napi_value argv[3], name;
-  struct ifreq request = {0};
-  int fd;
-  int64_t flags;
-  if (!get_args(env, info, 3, argv) || !get_fd(env, argv[0], "fd", &fd) ||
-      !get_string(env, argv[1], "name", request.ifr_name, sizeof request.ifr_name) ||
-      !get_integer(env, argv[2], "flags", 0, UINT16_MAX, &flags)) {
-    return NULL;
-  }
-  request.ifr_flags = (short)flags;
-  if (ioctl(fd, TUNSETIFF, &request) < 0) return throw_errno(env, errno, "TUNSETIFF");
-  request.ifr_name[sizeof request.ifr_name - 1] = '\0';
-  return napi_create_string_utf8(env, request.ifr_name, NAPI_AUTO_LENGTH, &name) == napi_ok ? name : NULL;
-}
-
-static napi_value tun_set_int(napi_env env, napi_callback_info info) {
-  napi_value argv[3];
-  char option[24];
-  int fd, value;
-  if (!get_args(env, info, 3, argv) || !get_fd(env, argv[0], "fd", &fd) ||
-      !get_string(env, argv[1], "option", option, sizeof option) || !get_int(env, argv[2], "value", 0, &value)) {
-    return NULL;
-  }
-  if (strcmp(option, "vnet-hdr-size") == 0) {
-    return nothing_or_throw(env, ioctl(fd, TUNSETVNETHDRSZ, &value), "TUNSETVNETHDRSZ");
-  }
-  unsigned long argument = (unsigned long)value;
-  if (strcmp(option, "offload") == 0) return nothing_or_throw(env, ioctl(fd, TUNSETOFFLOAD, argument), "TUNSETOFFLOAD");
-  if (strcmp(option, "owner") == 0) return nothing_or_throw(env, ioctl(fd, TUNSETOWNER, argument), "TUNSETOWNER");
-  if (strcmp(option, "persist") == 0) return nothing_or_throw(env, ioctl(fd, TUNSETPERSIST, argument), "TUNSETPERSIST");
-  bad_range(env, "option", "one of vnet-hdr-size, offload, owner, persist");
-  return NULL;
-}
-
 /* ---- processes ---- */
 
 static napi_value pidfd_open_pid(napi_env env, napi_callback_info info) {
@@ -373,6 +328,9 @@ static const struct {
     {"dup", dup_fd},
     {"tunSetIff", tun_set_iff},
     {"tunSetInt", tun_set_int},
+    {"packetSocket", packet_socket},
+    {"watchReadable", watch_readable},
+    {"unwatch", unwatch},
     {"pidfdOpen", pidfd_open_pid},
     {"pidfdSendSignal", pidfd_signal},
     {"waitpid", wait_pid},
@@ -384,6 +342,7 @@ static const struct {
 
 NAPI_MODULE_INIT() {
   napi_value value;
+  if (!keep_watches(env)) return NULL;
   for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
     const char *name = functions[i].name;
     if (napi_create_function(env, name, NAPI_AUTO_LENGTH, functions[i].call, NULL, &value) != napi_ok ||

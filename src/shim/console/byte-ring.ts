@@ -40,7 +40,7 @@ export class ByteRing {
     const length = Math.min(max, this.#end - from);
     const out = Buffer.allocUnsafe(length);
     const capacity = this.#bytes.length;
-    for (let done = 0; done < length; ) {
+    for (let done = 0; done < length;) {
       const at = (from + done) % capacity;
       done += this.#bytes.copy(out, done, at, Math.min(capacity, at + length - done));
     }
@@ -58,7 +58,7 @@ export class ByteRing {
 
   #place(data: Uint8Array, offset: number): void {
     const capacity = this.#bytes.length;
-    for (let done = 0; done < data.length; ) {
+    for (let done = 0; done < data.length;) {
       const at = (offset + done) % capacity;
       const part = data.subarray(done, done + capacity - at);
       this.#bytes.set(part, at);

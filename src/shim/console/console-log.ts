@@ -194,7 +194,7 @@ export class ConsoleLog implements Disposable {
   }
 
   #writeAll(segment: Segment, data: Uint8Array, count: (n: number) => void): void {
-    for (let done = 0; done < data.length; ) {
+    for (let done = 0; done < data.length;) {
       const n = this.#host.appendBytes(segment.file.fd, data.subarray(done));
       if (n < 1) throw new VmError('Internal', `write to ${this.#path} took no byte`);
       done += n;

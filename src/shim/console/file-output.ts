@@ -56,7 +56,7 @@ export class FileOutput implements OutputSink {
 
   #write(chunk: Buffer): void {
     try {
-      for (let done = 0; done < chunk.length; ) {
+      for (let done = 0; done < chunk.length;) {
         done += this.#host.appendBytes(this.#file.fd, chunk.subarray(done));
       }
       this.#failing = false;

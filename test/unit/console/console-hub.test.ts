@@ -10,7 +10,7 @@ const MiB = 1 << 20;
 
 async function readUntil(viewer: ConsoleAttachment, enough: (text: string) => boolean): Promise<string> {
   let text = '';
-  for (const output = viewer.output[Symbol.asyncIterator](); !enough(text); ) {
+  for (const output = viewer.output[Symbol.asyncIterator](); !enough(text);) {
     const step = await output.next();
     if (step.done === true) break;
     text += Buffer.from(step.value).toString('latin1');

@@ -8,7 +8,7 @@ import { type Lab, inLab, numbered } from './console-lab.ts';
 
 function readAll(log: ConsoleLog, from: number): string {
   let text = '';
-  for (let at = from; at < log.end; ) {
+  for (let at = from; at < log.end;) {
     const data = log.read(at, 7);
     if (data === undefined) {
       const next = log.nextAfter(at) ?? log.end;

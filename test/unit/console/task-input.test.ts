@@ -76,7 +76,7 @@ void t.test('after CloseIO the fifo ends with its last writer', (t) =>
     }
     await guest.untilText('last words');
     // Opening for writing fails once our read end is gone: the way to see that input has ended.
-    for (let open = true; open; ) {
+    for (let open = true; open;) {
       try {
         new Typist(stdin)[Symbol.dispose]();
         await new Promise((resolve) => setImmediate(resolve));
@@ -99,7 +99,7 @@ void t.test('a guest that does not read holds the typist up, and loses nothing',
     const all = numbered(4 * MiB);
     let sent = 0;
     // Types until neither fifo nor socket takes any more for many turns of the event loop.
-    for (let full = 0; full < 200 && sent < all.length; ) {
+    for (let full = 0; full < 200 && sent < all.length;) {
       try {
         sent += typist.type(all.subarray(sent, sent + 4096));
         full = 0;

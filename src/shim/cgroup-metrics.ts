@@ -1,28 +1,22 @@
-import type { google } from '#wire';
 import { io } from '#wire-metrics';
-import type { CgroupStats } from '../host/cgroup-stats.ts';
-import { readCgroupStats } from '../host/cgroup-stats.ts';
+import type { Cgroup } from '../host/cgroup-plan.ts';
+import { type CgroupStats, readCgroupStats } from '../host/cgroup-stats.ts';
 import type { Host } from '../host/host.ts';
-import type { Task } from './task.ts';
+import type { TaskMetrics } from './task.ts';
 
 /** What kubelet and `ctr task metrics` show for "no limit" in cgroup v1. */
 const UNLIMITED = 2 ** 63;
 
 /**
- * The VM's cgroup as the message that containerd's CRI understands for this host's cgroup version; any other type would
- * drop the container from `crictl stats`. Source: containerd/cgroups cgroup1/stats, cgroup2/stats.
+ * A cgroup as the message that containerd's CRI understands for this host's cgroup version; any other type would drop the
+ * container from `crictl stats`. Source: containerd/cgroups cgroup1/stats, cgroup2/stats.
  */
-export function taskStats(host: Host): (task: Task) => google.protobuf.Any.$Properties {
-  return ({ machine }) => {
-    const { cgroup } = machine.facts;
-    const stats = readCgroupStats(host, cgroup);
-    return cgroup.dirs.every(({ hierarchy }) => hierarchy.version === 2)
-      ? metricsV2(stats)
-      : metricsV1(stats);
-  };
+export function cgroupMetrics(host: Host, cgroup: Cgroup): TaskMetrics {
+  const stats = readCgroupStats(host, cgroup);
+  return cgroup.dirs.every(({ hierarchy }) => hierarchy.version === 2) ? metricsV2(stats) : metricsV1(stats);
 }
 
-function metricsV1({ cpu, memory, pids }: CgroupStats): google.protobuf.Any.$Properties {
+function metricsV1({ cpu, memory, pids }: CgroupStats): TaskMetrics {
   const { Metrics } = io.containerd.cgroups.v1;
   const value = Metrics.encode({
     pids: pids === undefined ? null : { current: pids.current, limit: pids.limit ?? 0 },
@@ -51,7 +45,7 @@ function metricsV1({ cpu, memory, pids }: CgroupStats): google.protobuf.Any.$Pro
   return { typeUrl: 'io.containerd.cgroups.v1.Metrics', value };
 }
 
-function metricsV2({ cpu, memory, pids }: CgroupStats): google.protobuf.Any.$Properties {
+function metricsV2({ cpu, memory, pids }: CgroupStats): TaskMetrics {
   const { Metrics } = io.containerd.cgroups.v2;
   const microseconds = (ns: number): number => Math.round(ns / 1000);
   const value = Metrics.encode({

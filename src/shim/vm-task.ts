@@ -1,0 +1,162 @@
+import { VmError } from '../core/errors.ts';
+import type { TaskExit } from '../core/exit.ts';
+import type { Machine } from '../vm/machine.ts';
+import type { ConsoleHub } from './console/console-hub.ts';
+import type { TaskStdio, TerminalSize } from './console/task-stdio.ts';
+import type { Task, TaskIdentity, TaskMetrics, TaskStatus } from './task.ts';
+import type { TaskUpdate } from './task-update.ts';
+
+/**
+ * The task of a VM: a machine and its console. It differs from the machine in one thing: its exit becomes
+ * visible only after the console's last byte has been delivered, which is what containerd's clients rely on.
+ */
+export class VmTask implements Task {
+  readonly request: TaskIdentity;
+  readonly machine: Machine;
+  readonly hub: ConsoleHub;
+  /** Settles when QEMU has ended and the console is drained and closed; never rejects. */
+  readonly stopped: Promise<TaskExit>;
+  readonly #stdio: TaskStdio;
+  readonly #metrics: () => TaskMetrics;
+  readonly #ending = new AbortController();
+  #owned: AsyncDisposableStack | undefined;
+  #exit: TaskExit | undefined;
+  #starting: Promise<undefined> | undefined;
+
+  constructor(parts: {
+    request: TaskIdentity;
+    machine: Machine;
+    hub: ConsoleHub;
+    stdio: TaskStdio;
+    metrics: () => TaskMetrics;
+  }) {
+    this.request = parts.request;
+    this.machine = parts.machine;
+    this.hub = parts.hub;
+    this.#stdio = parts.stdio;
+    this.#metrics = parts.metrics;
+    this.stopped = this.#watchExit();
+  }
+
+  get id(): string {
+    return this.request.id;
+  }
+
+  /** QEMU's. */
+  get pid(): number {
+    return this.machine.pid;
+  }
+
+  get status(): TaskStatus {
+    if (this.#exit !== undefined) return 'stopped';
+    switch (this.machine.state.t) {
+      case 'creating':
+      case 'prelaunch':
+        return 'created';
+      case 'paused':
+        return 'paused';
+      case 'running':
+      case 'ending':
+      case 'exited':
+        return 'running';
+    }
+  }
+
+  /** Undefined until the task is stopped. */
+  get exit(): TaskExit | undefined {
+    return this.#exit;
+  }
+
+  /** Takes over what was acquired for this task; `release` gives it back. */
+  own(acquired: AsyncDisposableStack): void {
+    this.#owned = acquired;
+  }
+
+  /**
+   * Starts the machine.
+   * @param started runs when the guest has begun, before the exit can become visible: containerd wants its start event
+   * before the exit event even of a guest that ends at once.
+   */
+  async start(signal: AbortSignal, started: () => void): Promise<void> {
+    if (this.#starting !== undefined)
+      throw new VmError('FailedPrecondition', 'cannot start a task that was started before');
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    this.#starting = promise;
+    try {
+      await this.machine.start(signal);
+      this.hub.openInput();
+      started();
+    } catch (error) {
+      this.#starting = undefined;
+      throw error;
+    } finally {
+      resolve(undefined);
+    }
+  }
+
+  /** @throws VmError NotFound when the task has stopped, as containerd's clients expect. */
+  async kill(signal: number, abort: AbortSignal): Promise<void> {
+    if (this.#exit !== undefined) throw new VmError('NotFound', 'process already finished');
+    await this.machine.signal(signal, abort);
+  }
+
+  async pause(signal: AbortSignal): Promise<void> {
+    await this.machine.pause(signal);
+  }
+
+  async resume(signal: AbortSignal): Promise<void> {
+    await this.machine.resume(signal);
+  }
+
+  async update({ cpu, memoryBytes }: TaskUpdate, signal: AbortSignal): Promise<void> {
+    // First what may be refused, so that a refusal changes nothing.
+    if (memoryBytes !== undefined) await this.machine.limitMemory(memoryBytes, signal);
+    this.machine.limitCpu(cpu);
+  }
+
+  metrics(): TaskMetrics {
+    return this.#metrics();
+  }
+
+  closeStdin(): void {
+    this.#stdio.closeStdin();
+  }
+
+  resize(size: TerminalSize): void {
+    this.#stdio.resize(size);
+  }
+
+  /**
+   * Gives back everything a stopped task holds. A task that was never started is ended first.
+   * @throws VmError FailedPrecondition while it runs.
+   */
+  async delete(): Promise<TaskExit> {
+    const { status } = this;
+    if (status === 'running' || status === 'paused') {
+      throw new VmError(
+        'FailedPrecondition',
+        `cannot delete task "${this.id}": it is ${status}; kill it first`,
+      );
+    }
+    await this.release();
+    return await this.stopped;
+  }
+
+  /** Ends the VM if it lives and gives everything back. */
+  async release(): Promise<void> {
+    this.machine.kill();
+    await this.machine.exited;
+    // Nobody is going to read what a task still holds that is being taken down by force.
+    if (this.#exit === undefined) this.#ending.abort();
+    await this.stopped;
+    await this.#owned?.disposeAsync();
+  }
+
+  async #watchExit(): Promise<TaskExit> {
+    const exit = await this.machine.exited;
+    await this.#stdio.finish({ signal: this.#ending.signal });
+    await this.#starting;
+    this.#exit = exit;
+    return exit;
+  }
+}
