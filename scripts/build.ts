@@ -14,7 +14,7 @@ mkdirSync(lib, { recursive: true });
 mkdirSync(join(root, 'dist/bin'), { recursive: true });
 await build({
   absWorkingDir: root,
-  entryPoints: { shim: 'src/shim/main.ts', vmctl: 'src/control/vmctl.ts' },
+  entryPoints: { shim: 'src/shim/main.ts', vmctl: 'src/control/vmctl.ts', 'vm-tap': 'src/net/cni/main.ts' },
   outdir: lib,
   outExtension: { '.js': '.cjs' },
   bundle: true,

@@ -71,10 +71,11 @@ export const ANNOTATIONS = {
     parse: parseAccel,
   },
   network: {
-    type: 'user or none',
-    default: '`defaults.network` of the config file (user)',
-    example: 'none',
-    description: 'Network of the guest: QEMU’s own, which needs no privileges, or none.',
+    type: 'user, none, pod, tap or netns',
+    default: 'pod, in a pod with a network; else `defaults.network` of the config file (user)',
+    example: 'user',
+    description:
+      'Network of the guest: QEMU’s own, which needs no privileges; none; or the pod’s, by the way that its CNI plugin prepared (`pod`) or by one of the two ways only (`tap`, `netns`).',
     parse: parseNetworkMode,
   },
   'port-forwards': {

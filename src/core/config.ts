@@ -8,12 +8,13 @@ import {
   parseCpuModel,
   parseFirmware,
   parseMachine,
-  parseNetworkMode,
+  type BareNetworkMode,
+  parseBareNetworkMode,
 } from './parse-choices.ts';
 import { formatBytes, MIB, parseQuantity } from './quantity.ts';
 import { show } from './spec-field.ts';
 import { type TomlLines, tomlLines } from './toml-lines.ts';
-import type { AccelChoice, CpuModel, FirmwareKind, MachineKind, NetworkSpec } from './vm-spec.ts';
+import type { AccelChoice, CpuModel, FirmwareKind, MachineKind } from './vm-spec.ts';
 
 /** What the node's administrator decides, complete: every key has a default. */
 export interface Config {
@@ -43,7 +44,8 @@ export interface Config {
     readonly memoryBytes: number;
     readonly cpuModel: CpuModel;
     readonly firmware: FirmwareKind;
-    readonly network: NetworkSpec['mode'];
+    /** For bare containers and pods in the node's own network. */
+    readonly network: BareNetworkMode;
   };
 }
 
@@ -80,7 +82,7 @@ const SCHEMA = {
     memory: bytes('512Mi', 32 * MIB),
     cpu_model: word('the name of a CPU model of QEMU, without features', 'default', parseCpuModel),
     firmware: word('bios or uefi', 'bios', parseFirmware),
-    network: word('user or none', 'user', parseNetworkMode),
+    network: word('user or none', 'user', parseBareNetworkMode),
   },
 };
 

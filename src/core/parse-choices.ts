@@ -7,7 +7,12 @@ export const MAX_VCPUS = 255;
 export const parseAccel = oneOf<AccelChoice>(['auto', 'kvm', 'tcg']);
 export const parseMachine = oneOf<MachineKind>(['q35', 'microvm']);
 export const parseFirmware = oneOf<FirmwareKind>(['bios', 'uefi']);
-export const parseNetworkMode = oneOf<NetworkSpec['mode']>(['user', 'none']);
+/** Where there is no pod: QEMU's own network, or none. */
+export type BareNetworkMode = Exclude<NetworkSpec['mode'], 'pod'>;
+/** `pod` is `tap` where the CNI plugin vm-tap prepared one, else `netns`. */
+export type NetworkMode = BareNetworkMode | 'pod' | 'tap' | 'netns';
+export const parseBareNetworkMode = oneOf<BareNetworkMode>(['user', 'none']);
+export const parseNetworkMode = oneOf<NetworkMode>(['user', 'none', 'pod', 'tap', 'netns']);
 
 /** The name of a model alone: features after a comma would be options of QEMU's that nobody looked at. */
 export function parseCpuModel(text: string): CpuModel | undefined {

@@ -58,7 +58,12 @@ export function parseVmSpec(input: {
     machine,
     firmware: chooseFirmware(said, machine, config),
     boot: parseBoot(said),
-    network: parseNetwork(said, identity.mac, config),
+    network: parseNetwork(
+      said,
+      identity.mac,
+      config,
+      hasPodNetwork(owner, spec.at('linux').at('namespaces')),
+    ),
     rootDiskBytes: said['root-size'] === undefined ? undefined : Math.ceil(said['root-size'] / MIB) * MIB,
     cgroupsPath: parseCgroupsPath(spec.at('linux').at('cgroupsPath')),
     resources,
@@ -156,15 +161,40 @@ function parseBoot(said: AnnotationValues): BootSource {
   return { kind: 'disk' };
 }
 
-function parseNetwork(said: AnnotationValues, mac: string, config: Config): NetworkSpec {
-  const mode = said.network ?? config.defaults.network;
+function parseNetwork(
+  said: AnnotationValues,
+  mac: string,
+  config: Config,
+  inPodNetwork: boolean,
+): NetworkSpec {
+  const mode = said.network ?? (inPodNetwork ? 'pod' : config.defaults.network);
   const forwards = said['port-forwards'] ?? [];
   if (mode === 'user') return { mode, mac: said.mac ?? mac, forwards };
-  if (forwards.length === 0) return { mode };
-  throw new VmError(
-    'InvalidArgument',
-    `annotation ${ANNOTATION_PREFIX}port-forwards is set but the VM has no network: set ${ANNOTATION_PREFIX}network to "user"`,
-  );
+  if (forwards.length > 0) {
+    throw new VmError(
+      'InvalidArgument',
+      `annotation ${ANNOTATION_PREFIX}port-forwards is set but the VM has ${mode === 'none' ? 'no network' : 'the pod’s network'}: set ${ANNOTATION_PREFIX}network to "user"`,
+    );
+  }
+  if (mode === 'none') return { mode };
+  if (!inPodNetwork) {
+    throw new VmError(
+      'InvalidArgument',
+      `annotation ${ANNOTATION_PREFIX}network is "${mode}" but there is no pod network: set it to "user" or "none"`,
+    );
+  }
+  if (said.mac !== undefined) {
+    throw new VmError(
+      'InvalidArgument',
+      `annotation ${ANNOTATION_PREFIX}mac is set but the pod’s network decides the address: remove it or set ${ANNOTATION_PREFIX}network to "user"`,
+    );
+  }
+  return { mode: 'pod', wanted: mode === 'pod' ? 'any' : mode };
+}
+
+/** A pod with `hostNetwork` has no network namespace in its spec. */
+function hasPodNetwork(owner: VmOwner, namespaces: SpecField): boolean {
+  return owner.kind === 'pod' && namespaces.items().some((entry) => entry.at('type').text() === 'network');
 }
 
 function parseCgroupsPath(field: SpecField): string | undefined {

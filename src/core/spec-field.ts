@@ -26,6 +26,13 @@ export class SpecField {
     return this.#value as Record<string, unknown>;
   }
 
+  /** The entries of a list; none where this is absent. */
+  items(): SpecField[] {
+    if (this.#value === undefined) return [];
+    if (!Array.isArray(this.#value)) throw this.invalid('a list');
+    return this.#value.map((item: unknown, index) => new SpecField(item, `${this.#name}[${index}]`));
+  }
+
   text(): string | undefined {
     if (this.#value === undefined || typeof this.#value === 'string') return this.#value;
     throw this.invalid('a string');

@@ -61,7 +61,9 @@ export type BootSource =
 
 export type NetworkSpec =
   | { readonly mode: 'none' }
-  | { readonly mode: 'user'; readonly mac: string; readonly forwards: readonly PortForward[] };
+  | { readonly mode: 'user'; readonly mac: string; readonly forwards: readonly PortForward[] }
+  /** The pod's own: a TAP that `vm-tap` prepared, or the links another CNI plugin left in the pod's namespace. */
+  | { readonly mode: 'pod'; readonly wanted: 'any' | 'tap' | 'netns' };
 
 /** A TCP or UDP port of the host that QEMU's own network hands to the guest. */
 export interface PortForward {

@@ -5,7 +5,7 @@
  *
  * Methods that take a path throw `VmError` with the path in the message: NotFound for ENOENT and ENOTDIR,
  * AlreadyExists for EEXIST, PermissionDenied for EACCES and EPERM, ResourceExhausted for ENOSPC, EDQUOT, EMFILE and
- * ENOMEM, FailedPrecondition for EBUSY and ENOTEMPTY, Internal for the rest; the Node error is the `cause`.
+ * ENOMEM, FailedPrecondition for EBUSY, EROFS and ENOTEMPTY, Internal for the rest; the Node error is the `cause`.
  *
  * Files here are small (records, sysfs, cgroupfs), so reading and writing them is synchronous; commands and
  * processes are not.
@@ -20,7 +20,7 @@ export interface Host {
   replaceFile(path: string, text: string, mode: number): void;
   /** Names in a directory, sorted; an absent directory is NotFound. */
   listDir(path: string): string[];
-  /** Creates the directory and its parents; an existing one keeps its mode. */
+  /** Creates the directory and its missing parents with this mode; an existing one keeps its own. */
   makeDir(path: string, mode: number): void;
   /** Removes a file or an empty directory; absent is fine. */
   remove(path: string): void;

@@ -14,6 +14,7 @@ const kinds: Readonly<Record<string, ErrorKind>> = {
   EAGAIN: 'ResourceExhausted',
   ENOMEM: 'ResourceExhausted',
   EBUSY: 'FailedPrecondition',
+  EROFS: 'FailedPrecondition',
   ENOTEMPTY: 'FailedPrecondition',
 };
 
@@ -30,6 +31,7 @@ const reasons: Readonly<Record<string, string>> = {
   EAGAIN: 'the limit of processes or locks is reached',
   ENOMEM: 'not enough memory',
   EBUSY: 'it is in use',
+  EROFS: 'its file system is read-only',
   ENOTEMPTY: 'the directory is not empty',
 };
 

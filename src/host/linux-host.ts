@@ -5,9 +5,7 @@ import {
   fstatSync,
   fsyncSync,
   linkSync,
-  chmodSync,
   lstatSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -24,6 +22,7 @@ import { basename, dirname, join } from 'node:path';
 import { execCommand } from './exec-command.ts';
 import type { ExecOptions, ExecResult, FileInfo, Host, OwnedFd, SpawnedProcess, SpawnPlan } from './host.ts';
 import { errnoName, withErrno } from './linux-errno.ts';
+import { makeDir } from './make-dir.ts';
 import { loadNative, type Native } from './native.ts';
 import { ownFd } from './owned-fd.ts';
 import { removeTree } from './remove-tree.ts';
@@ -79,11 +78,7 @@ export class LinuxHost implements Host {
   }
 
   makeDir(path: string, mode: number): void {
-    withErrno(`make the directory ${path}`, () => {
-      const made = mkdirSync(path, { recursive: true, mode });
-      // mkdir(2) takes the umask off.
-      if (made !== undefined) chmodSync(path, mode);
-    });
+    makeDir(path, mode);
   }
 
   remove(path: string): void {

@@ -1,6 +1,12 @@
 import { VmError } from '../core/errors.ts';
 import type { Host } from '../host/host.ts';
-import type { GuestAddress, GuestInterface, GuestRoute, TapAttachment, TapHandover } from './guest-network.ts';
+import type {
+  GuestAddress,
+  GuestInterface,
+  GuestRoute,
+  TapAttachment,
+  TapHandover,
+} from './guest-network.ts';
 import { JsonField } from './cni/json-field.ts';
 import { canonicalIp, parsePrefix } from './cni/ip-address.ts';
 import { MAC_TYPE, parseMac } from './cni/guest-mac.ts';
@@ -24,7 +30,10 @@ const SUFFIX = '.json';
  */
 export function readHandovers(host: Host, stateDir: string, sandboxId: string): TapHandover[] {
   if (!SANDBOX_ID.test(sandboxId)) {
-    throw new VmError('InvalidArgument', `"${sandboxId}" is no id of a sandbox; use the one containerd gave it`);
+    throw new VmError(
+      'InvalidArgument',
+      `"${sandboxId}" is no id of a sandbox; use the one containerd gave it`,
+    );
   }
   return listNics(host, stateDir, sandboxId)
     .sort(byNicOrder)
@@ -125,7 +134,9 @@ function parseHandover(root: JsonField): StoredHandover {
   return {
     version: 1,
     network: root.at('network').requiredText('the name of a CNI network', (text) => text || undefined),
-    sandboxId: root.at('sandboxId').requiredText('an id', (text) => (SANDBOX_ID.test(text) ? text : undefined)),
+    sandboxId: root
+      .at('sandboxId')
+      .requiredText('an id', (text) => (SANDBOX_ID.test(text) ? text : undefined)),
     netns: root.at('netns').requiredText('an absolute path', absolute),
     tap: root.at('tap').requiredText(IF_NAME_TYPE, ifNameOf),
     attachment: parseAttachment(root.at('attachment')),

@@ -21,7 +21,7 @@ export type KeyedFlag =
 /** Options whose value is one word that QEMU does not take apart. */
 export type TextFlag = '-accel' | '-cpu' | '-uuid' | '-kernel' | '-initrd' | '-append' | '-display';
 
-export type SwitchFlag = '-nodefaults' | '-no-user-config' | '-no-shutdown' | '-S';
+export type SwitchFlag = '-nodefaults' | '-no-user-config' | '-no-shutdown' | '-no-reboot' | '-S';
 
 /** One command line option as data. */
 export type QemuOption =

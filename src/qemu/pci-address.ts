@@ -13,11 +13,22 @@
  * | 05 | balloon |
  * | 06 | pvpanic |
  * | 07 | virtio-serial for the guest agent, kept free |
- * | 08–0f | later cold-plugged devices, kept free |
+ * | 08–0b | second to fifth network card |
+ * | 0c–0f | later cold-plugged devices, kept free |
  * | 10.0–10.3 | root ports: the places for hot-plugged disks and cards |
  * | 1f | ICH9 LPC bridge (QEMU's own) |
  */
-export const PCI_SLOTS = { rootDisk: 0x02, net0: 0x03, rng: 0x04, balloon: 0x05, pvpanic: 0x06 } as const;
+export const PCI_SLOTS = {
+  rootDisk: 0x02,
+  net0: 0x03,
+  rng: 0x04,
+  balloon: 0x05,
+  pvpanic: 0x06,
+  net1: 0x08,
+  net2: 0x09,
+  net3: 0x0a,
+  net4: 0x0b,
+} as const;
 
 export type Seat = keyof typeof PCI_SLOTS;
 

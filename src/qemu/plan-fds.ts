@@ -1,4 +1,4 @@
-import type { QemuInput } from './qemu-input.ts';
+import type { QemuInput, TapNic } from './qemu-input.ts';
 
 /**
  * What the opener of a descriptor has to give, in words of open(2). Everything is opened by the parent, whose copies
@@ -10,7 +10,11 @@ import type { QemuInput } from './qemu-input.ts';
  *   read the inode (mode 0644, or a memfd); the directories above do not matter.
  * - `firmware-vars`: O_RDWR on the VM's own raw UEFI variable store.
  */
-export type FdRole = 'qmp' | 'console' | 'root-overlay' | 'root-base' | 'kernel' | 'initrd' | 'firmware-vars';
+export type FdRole =
+  'qmp' | 'console' | 'root-overlay' | 'root-base' | 'kernel' | 'initrd' | 'firmware-vars' | NicFdRole;
+
+/** A queue of a card's TAP, opened with IFF_VNET_HDR, or its /dev/vhost-net. */
+export type NicFdRole = `nic${number}-${'tap' | 'vhost'}${number}`;
 
 /** QEMU's number for the descriptor with this role. */
 export type FdNumber = (role: FdRole) => number;
@@ -27,7 +31,15 @@ export function planFds(input: QemuInput): FdRole[] {
   if (boot.kind === 'kernel') roles.push('kernel');
   if (boot.kind === 'kernel' && boot.initrd !== undefined) roles.push('initrd');
   if (input.firmware.kind === 'uefi') roles.push('firmware-vars');
+  input.nics.forEach((nic, index) => roles.push(...nicRoles(nic, index)));
   return roles;
+}
+
+/** The TAP's queues, then vhost's. */
+export function nicRoles({ queues, vhost }: TapNic, nic: number): NicFdRole[] {
+  const of = (kind: 'tap' | 'vhost'): NicFdRole[] =>
+    Array.from({ length: queues }, (_, queue): NicFdRole => `nic${nic}-${kind}${queue}`);
+  return vhost ? [...of('tap'), ...of('vhost')] : of('tap');
 }
 
 export function fdNumber(roles: readonly FdRole[]): FdNumber {

@@ -18,6 +18,8 @@ export function planMachine(input: QemuInput): QemuOption[] {
     { flag: '-S' },
     // A guest that powers off leaves a QEMU that a reset can boot again. Never with -action, which breaks that reset.
     { flag: '-no-shutdown' },
+    // Without ACPI a reset is the only end a microvm's guest can give itself, and what it does at `reboot` and `panic=`.
+    ...(spec.machine === 'microvm' ? [{ flag: '-no-reboot' } as const] : []),
     // QEMU starts unprivileged already, so it needs neither setuid nor children.
     {
       flag: '-sandbox',

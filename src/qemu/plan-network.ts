@@ -1,11 +1,12 @@
 import { VmError } from '../core/errors.ts';
-import type { NetworkSpec, PortForward } from '../core/vm-spec.ts';
+import type { MachineKind, NetworkSpec, PortForward } from '../core/vm-spec.ts';
 import type { QemuOption } from './option.ts';
-import type { QemuInput } from './qemu-input.ts';
+import { type FdNumber, nicRoles } from './plan-fds.ts';
+import type { QemuInput, TapNic } from './qemu-input.ts';
 import { virtioDevice } from './virtio-device.ts';
 
-/** The first network card and what it is plugged into. */
-export function planNetwork({ spec }: QemuInput): QemuOption[] {
+/** The network cards and what they are plugged into. */
+export function planNetwork({ spec, nics }: QemuInput, fd: FdNumber): QemuOption[] {
   const { network, machine } = spec;
   switch (network.mode) {
     case 'none':
@@ -24,7 +25,57 @@ export function planNetwork({ spec }: QemuInput): QemuOption[] {
           }),
         },
       ];
+    case 'pod':
+      return nics.flatMap((nic, index) => tapNic(machine, nic, index, fd));
   }
+}
+
+const SEATS = ['net0', 'net1', 'net2', 'net3', 'net4'] as const;
+
+/**
+ * A card on an open TAP. QEMU only asks a given descriptor whether it has the vnet header and goes without offloads where
+ * it does not, so whoever opens it must say IFF_VNET_HDR. Two vectors per queue pair and two for configuration and
+ * control (virtio 1.2, 5.1).
+ */
+function tapNic(machine: MachineKind, nic: TapNic, index: number, fd: FdNumber): QemuOption[] {
+  const seat = SEATS[index];
+  if (seat === undefined) {
+    throw new VmError(
+      'InvalidArgument',
+      `the pod has more than ${SEATS.length} network interfaces; a VM takes that many at most`,
+    );
+  }
+  const roles = nicRoles(nic, index);
+  const numbers = (kind: string): string =>
+    roles
+      .filter((role) => role.includes(kind))
+      .map(fd)
+      .join(':');
+  const pci = machine === 'q35';
+  return [
+    {
+      flag: '-netdev',
+      json: {
+        type: 'tap',
+        id: `net${index}`,
+        fds: numbers('-tap'),
+        vhost: nic.vhost,
+        ...(nic.vhost && { vhostfds: numbers('-vhost') }),
+      },
+    },
+    {
+      flag: '-device',
+      json: virtioDevice(machine, 'net', seat, {
+        id: `nic${index}`,
+        netdev: `net${index}`,
+        mac: nic.mac,
+        host_mtu: nic.mtu,
+        ...(nic.queues > 1 && { mq: true }),
+        ...(nic.queues > 1 && pci && { vectors: 2 * nic.queues + 2 }),
+        ...(pci && { romfile: '' }),
+      }),
+    },
+  ];
 }
 
 function userNet(network: Extract<NetworkSpec, { mode: 'user' }>) {

@@ -33,7 +33,7 @@ function planOptions(input: QemuInput, fds: readonly FdRole[]): QemuOption[] {
     ...planConsole(fd),
     ...planBoot(input, fd),
     ...planDisk(input, fd),
-    ...planNetwork(input),
+    ...planNetwork(input, fd),
     ...planGuestDevices(input),
   ];
 }

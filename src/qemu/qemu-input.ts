@@ -8,6 +8,8 @@ export interface QemuInput {
   /** Versioned (`pc-q35-7.2`), recorded when the VM is created so that it outlives QEMU upgrades; or `microvm`. */
   readonly machineType: string;
   readonly rootDisk: RootDisk | undefined;
+  /** Cards of the pod's network, in their order; none in the other network modes. */
+  readonly nics: readonly TapNic[];
   readonly firmware: Firmware;
   readonly aio: 'threads' | 'io_uring';
 }
@@ -18,6 +20,15 @@ export interface RootDisk {
   readonly base: undefined | { readonly format: 'qcow2' | 'raw' };
   /** `none` bypasses the host's page cache for the overlay and needs a file system with O_DIRECT. */
   readonly cache: 'none' | 'writeback';
+}
+
+/** A card on a TAP: the descriptors `nicN-tapQ` and, with vhost, `nicN-vhostQ`, one of each per queue. */
+export interface TapNic {
+  readonly mac: string;
+  /** Bytes; the guest learns it from the device. */
+  readonly mtu: number;
+  readonly queues: number;
+  readonly vhost: boolean;
 }
 
 export type Firmware =

@@ -11,6 +11,10 @@ const MMIO_BUSES: Readonly<Record<Exclude<Seat, 'pvpanic'>, number>> = {
   net0: 1,
   rng: 2,
   balloon: 3,
+  net1: 4,
+  net2: 5,
+  net3: 6,
+  net4: 7,
 };
 
 /** A virtio device of class `name` (blk, net …) with its transport and fixed place on this kind of machine. */

@@ -1,9 +1,10 @@
 import { VmError } from '../core/errors.ts';
 import type { TaskExit } from '../core/exit.ts';
 import type { Logger } from '../core/logger.ts';
-import type { CreateTask, TaskRequest } from './create-task.ts';
+import type { CreateTask } from './create-task.ts';
 import type { TaskEvents } from './task-events.ts';
 import type { Task } from './task.ts';
+import type { TaskRequest } from './task-request.ts';
 import type { TaskUpdate } from './task-update.ts';
 
 type Entry =

@@ -1,6 +1,9 @@
 import { createHash } from 'node:crypto';
 import { VmError } from '../core/errors.ts';
 
+/** Where containerd's shims have their sockets unless `start` is told otherwise. */
+export const DEFAULT_SOCKET_ROOT = '/run/containerd/s';
+
 /** sun_path is 108 bytes with its NUL; Node 20 and 22 cut longer paths silently, so it is checked here. */
 const SUN_PATH_MAX = 107;
 

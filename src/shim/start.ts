@@ -1,23 +1,19 @@
-import { dirname } from 'node:path';
 import { describeError, VmError } from '../core/errors.ts';
 import type { Host } from '../host/host.ts';
 import { LinuxHost } from '../host/linux-host.ts';
 import { errnoName } from '../host/linux-errno.ts';
 import { loadNative, type Native } from '../host/native.ts';
-import { openFlags } from '../host/open-flags.ts';
 import { readStdin, writeStdout } from '../host/standard-streams.ts';
 import type { ShimFlags } from './args.ts';
+import { lockSocketDirectory } from './dead-socket.ts';
 import { daemonEnvironment } from './daemon-environment.ts';
 import { loadConfig } from '../vm/load-config.ts';
-import { shimGroup, shimSocketPath } from './socket-address.ts';
+import { DEFAULT_SOCKET_ROOT, shimGroup, shimSocketPath } from './socket-address.ts';
 import { socketAnswers } from './socket-probe.ts';
 import { parseStartInput } from './start-input.ts';
 import { startAnswer } from './start-output.ts';
 
-const DEFAULT_SOCKET_ROOT = '/run/containerd/s';
 const LISTEN_BACKLOG = 128;
-/** flock(2) */
-const LOCK_EX = 2;
 
 /**
  * The `start` action: finds or makes the socket of the container's group, starts the daemon that serves it, writes the
@@ -76,8 +72,7 @@ export async function start(flags: ShimFlags): Promise<void> {
  */
 async function bind(host: Host, path: string): Promise<number | undefined> {
   const native = loadNative();
-  using directory = host.open(dirname(path), openFlags.O_RDONLY | openFlags.O_DIRECTORY);
-  native.flock(directory.fd, LOCK_EX);
+  using _turn = lockSocketDirectory(host, native, path);
   const listener = listen(native, path);
   if (listener !== undefined || (await socketAnswers(path))) return listener;
   // Left by a shim that was killed.

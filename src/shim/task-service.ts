@@ -1,7 +1,7 @@
 import { containerd, google } from '#wire';
 import { VmError } from '../core/errors.ts';
 import type { CallContext, MethodDefinition } from '../ttrpc/server.ts';
-import type { TaskRequest } from './create-task.ts';
+import type { TaskRequest } from './task-request.ts';
 import type { Pod } from './pod.ts';
 import { parseTaskUpdate } from './task-update.ts';
 import type { Task, TaskStatus } from './task.ts';

@@ -18,6 +18,7 @@ export class VmTask implements Task {
   readonly stopped: Promise<TaskExit>;
   readonly #stdio: TaskStdio;
   readonly #metrics: () => TaskMetrics;
+  readonly #onExit: (exit: TaskExit) => void;
   readonly #ending = new AbortController();
   #owned: AsyncDisposableStack | undefined;
   #exit: TaskExit | undefined;
@@ -29,12 +30,15 @@ export class VmTask implements Task {
     hub: ConsoleHub;
     stdio: TaskStdio;
     metrics: () => TaskMetrics;
+    /** Called with the exit just before it becomes visible. */
+    onExit: (exit: TaskExit) => void;
   }) {
     this.request = parts.request;
     this.machine = parts.machine;
     this.hub = parts.hub;
     this.#stdio = parts.stdio;
     this.#metrics = parts.metrics;
+    this.#onExit = parts.onExit;
     this.stopped = this.#watchExit();
   }
 
@@ -156,6 +160,7 @@ export class VmTask implements Task {
     const exit = await this.machine.exited;
     await this.#stdio.finish({ signal: this.#ending.signal });
     await this.#starting;
+    this.#onExit(exit);
     this.#exit = exit;
     return exit;
   }

@@ -1,3 +1,5 @@
+import { ANNOTATION_PREFIX } from '../core/annotations.ts';
+import { VmError } from '../core/errors.ts';
 import type { BootSource } from '../core/vm-spec.ts';
 import type { Host, OwnedFd } from '../host/host.ts';
 import type { Native } from '../host/native.ts';
@@ -75,9 +77,32 @@ function openKernel(
   boot: Extract<BootSource, { kind: 'kernel' }>,
   keep: (role: FdRole, file: OwnedFd) => void,
 ): void {
-  keep('kernel', readableByQemu(deps, openImageKernel(deps.host, rootfs, boot.kernel)));
-  if (boot.initrd !== undefined)
-    keep('initrd', readableByQemu(deps, openImageInitrd(deps.host, rootfs, boot.initrd)));
+  const { host } = deps;
+  const { kernel, initrd } = boot;
+  keep(
+    'kernel',
+    readableByQemu(
+      deps,
+      asked('kernel', () => openImageKernel(host, rootfs, kernel)),
+    ),
+  );
+  if (initrd === undefined) return;
+  keep(
+    'initrd',
+    readableByQemu(
+      deps,
+      asked('initrd', () => openImageInitrd(host, rootfs, initrd)),
+    ),
+  );
+}
+
+/** Whoever reads the refusal has to know what to change. */
+function asked(key: 'kernel' | 'initrd', open: () => OwnedFd): OwnedFd {
+  try {
+    return open();
+  } catch (error) {
+    throw VmError.from(error, `annotation ${ANNOTATION_PREFIX}${key}`);
+  }
 }
 
 const OTHERS_READ = 0o004;

@@ -1,5 +1,7 @@
+import { basename, dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { exitStatus, type TaskExit } from '../core/exit.ts';
+import { absentIs } from '../host/absent-is.ts';
 import { detectCgroupLayout } from '../host/cgroup-layout.ts';
 import { killCgroup } from '../host/cgroup-kill.ts';
 import { planCgroup } from '../host/cgroup-plan.ts';
@@ -9,7 +11,7 @@ import { killIdentity } from '../host/kill-identity.ts';
 import type { Native } from '../host/native.ts';
 import { bootId, isAlive, type ProcessIdentity } from '../host/process-identity.ts';
 import { findMarkedProcesses } from './marked-process.ts';
-import { readRecord, type VmRecord } from './record.ts';
+import { readRecord, RECORD_FILE, type VmRecord } from './record.ts';
 import { detachMounts } from './rootfs-mount.ts';
 
 const SIGKILL = 9;
@@ -23,6 +25,8 @@ export interface CleanUpDeps {
 export interface CleanedTask {
   readonly pid: number;
   readonly exit: TaskExit;
+  /** The socket of the shim that ran it; undefined where no record told. */
+  readonly shimSocket: string | undefined;
 }
 
 /**
@@ -34,15 +38,25 @@ export async function cleanUpTask(
   recordPath: string,
   signal: AbortSignal,
 ): Promise<CleanedTask> {
-  const record = readRecord(deps.host, recordPath);
+  const { host } = deps;
+  const record = readRecord(host, recordPath);
   const exit: TaskExit = record?.exit ?? killedNow();
-  if (record === undefined) return { pid: 0, exit };
+  if (record === undefined) {
+    // The VM's directory is made before the record in it; nothing else exists then.
+    if (basename(recordPath) === RECORD_FILE) removeDirectory(host, dirname(recordPath));
+    return { pid: 0, exit, shimSocket: undefined };
+  }
   // After a reboot pids, cgroups and mounts of the record belong to nobody or to somebody else.
-  if (record.bootId === bootId(deps.host)) await undo(deps, record, signal);
-  deps.host.removeTree(record.logDir);
+  if (record.bootId === bootId(host)) await undo(deps, record, signal);
+  removeDirectory(host, record.logDir);
   // Last, so that what failed before is tried again.
-  deps.host.removeTree(record.runDir);
-  return { pid: record.qemu?.pid ?? 0, exit };
+  removeDirectory(host, record.runDir);
+  return { pid: record.qemu?.pid ?? 0, exit, shimSocket: record.shimSocket };
+}
+
+/** One whose parent is no directory was never made. */
+function removeDirectory(host: Host, path: string): void {
+  absentIs(undefined, () => host.removeTree(path));
 }
 
 async function undo({ host, native }: CleanUpDeps, record: VmRecord, signal: AbortSignal): Promise<void> {

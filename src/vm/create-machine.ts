@@ -1,4 +1,4 @@
-import { VmError } from '../core/errors.ts';
+import { describeError, VmError } from '../core/errors.ts';
 import type { VmSpec } from '../core/vm-spec.ts';
 import { createCgroup, joinCgroup } from '../host/cgroup.ts';
 import { applyCpuResources } from '../host/cgroup-cpu.ts';
@@ -19,6 +19,8 @@ import { Machine, type MachineFacts } from './machine.ts';
 import type { MachineDeps, MachineRequest } from './machine-request.ts';
 import { KEY_VARIABLE } from './marked-process.ts';
 import { type VmNames, vmNames } from './names.ts';
+import { makeOwnDirectory } from './own-directory.ts';
+import { reclaim } from './reclaim.ts';
 import { RECORD_FORMAT, type VmRecord, writeRecord } from './record.ts';
 import { writeRecordPointer } from './record-pointer.ts';
 
@@ -40,18 +42,27 @@ export async function createMachine(
   const names = vmNames(config.stateDir, spec.namespace, spec.id);
   checkCapacity(host, spec);
   const cgroup = planCgroup(detectCgroupLayout(host), spec.cgroupsPath, names.key);
-  host.makeDir(config.stateDir, 0o700);
+  makeOwnDirectory(host, { key: 'state_dir', value: config.stateDir });
   const [accel, version] = await Promise.all([
     detectAccel(host, spec.accel, { stateDir: config.stateDir, signal }),
     readQemuVersion(host, config.qemu, { stateDir: config.stateDir, signal }),
   ]);
 
+  await reclaim(deps, names.record, signal);
   await using undo = new AsyncDisposableStack();
-  const recorder = beginRecord(host, request, names, cgroup);
   const release = async (): Promise<void> => {
     await cleanUpTask({ host, native }, names.record, AbortSignal.timeout(UNDO_MS));
   };
-  undo.defer(release);
+  undo.defer(async () => {
+    // What it throws would stand in front of the reason why the VM was not made; `delete` tries again.
+    await release().catch((error: unknown) =>
+      log.error('a VM that was not made is not cleaned up either', {
+        id: spec.id,
+        error: describeError(error),
+      }),
+    );
+  });
+  const recorder = beginRecord(host, request, names, cgroup);
 
   using files = await openBootFiles(deps, request, signal);
   timeline.mark('disk-ready');
@@ -97,6 +108,7 @@ async function startQemu(
     accel: accel.accel,
     machineType: spec.machine === 'microvm' ? 'microvm' : version.q35,
     rootDisk: files.disk,
+    nics: [],
     firmware:
       spec.firmware === 'uefi' ? { kind: 'uefi', codePath: config.firmware.uefiCode } : { kind: 'bios' },
     aio: 'threads',
@@ -152,7 +164,7 @@ interface Recorder {
 }
 
 function beginRecord(host: Host, request: MachineRequest, names: VmNames, cgroup: Cgroup): Recorder {
-  const { spec, bundle, rootfs } = request;
+  const { spec, bundle, rootfs, config } = request;
   const shim = readIdentity(host, process.pid);
   let record: VmRecord = {
     format: RECORD_FORMAT,
@@ -169,14 +181,15 @@ function beginRecord(host: Host, request: MachineRequest, names: VmNames, cgroup
     qemu: undefined,
     shim: shim === undefined ? undefined : { pid: shim.pid, startTime: shim.startTime },
     rootDisk: undefined,
-    logDir: `${request.config.dataDir}/vms/${names.key}`,
+    logDir: `${config.dataDir}/vms/${names.key}`,
     shimSocket: request.shimSocket,
     exit: undefined,
   };
+  // The pointer first: whoever finds none in a bundle knows that nothing was made for it.
+  writeRecordPointer(host, bundle, names.record);
   host.makeDir(names.runDir, 0o700);
   writeRecord(host, record);
-  writeRecordPointer(host, bundle, names.record);
-  host.makeDir(record.logDir, 0o700);
+  makeOwnDirectory(host, { key: 'data_dir', value: config.dataDir }, record.logDir);
   return {
     get record() {
       return record;

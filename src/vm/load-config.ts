@@ -15,16 +15,29 @@ export function loadConfig(host: Host, env: NodeJS.ProcessEnv, options: AnyMessa
   if (options?.typeUrl.split('/').at(-1) === 'runtimeoptions.v1.Options') {
     const fields = readFields(options.value);
     const path = fieldText(fields.get(2)?.[0]);
-    if (path !== '') return parseConfig(host.readText(path), path);
+    if (path !== '') return parseConfig(readNamed(host, path, 'the runtime option ConfigPath'), path);
     const body = fieldText(fields.get(3)?.[0]);
     if (body !== '') return parseConfig(body, 'options of the runtime in containerd’s config');
   }
   const named = env['VMSHIM_CONFIG'];
-  if (named !== undefined && named !== '') return parseConfig(host.readText(named), named);
+  if (named !== undefined && named !== '') {
+    return parseConfig(readNamed(host, named, 'the variable VMSHIM_CONFIG'), named);
+  }
   try {
     return parseConfig(host.readText(DEFAULT_PATH), DEFAULT_PATH);
   } catch (error) {
     if (VmError.is(error, 'NotFound')) return parseConfig('', DEFAULT_PATH);
     throw error;
+  }
+}
+
+function readNamed(host: Host, path: string, setting: string): string {
+  try {
+    return host.readText(path);
+  } catch (cause) {
+    const { kind, message } = VmError.from(cause);
+    throw new VmError(kind, `${setting} names a config file that does not serve: ${message}; correct it`, {
+      cause,
+    });
   }
 }

@@ -17,6 +17,8 @@ export interface MachineRequest {
   readonly config: Config;
   readonly bundle: string;
   readonly rootfs: Rootfs;
+  /** The pod's network namespace; undefined for a bare container or a pod in the node's own. */
+  readonly netns: string | undefined;
   /** The socket this shim serves containerd on. */
   readonly shimSocket: string;
   readonly timeline: Timeline;

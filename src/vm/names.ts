@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { VmError } from '../core/errors.ts';
+import { RECORD_FILE } from './record.ts';
 
 /** Every name a VM uses on the host. A pure function of its identity, so that clean-up can find what a crash left. */
 export interface VmNames {
@@ -34,7 +35,7 @@ export function vmNames(stateDir: string, namespace: string, id: string): VmName
   const names: VmNames = {
     key,
     runDir,
-    record: `${runDir}/record.json`,
+    record: `${runDir}/${RECORD_FILE}`,
     qmpSocket: `${runDir}/qmp.sock`,
     consoleSocket: `${runDir}/console.sock`,
     controlSocket: `${runDir}/control.sock`,

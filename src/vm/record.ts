@@ -2,6 +2,9 @@ import { VmError } from '../core/errors.ts';
 import type { TaskExit } from '../core/exit.ts';
 import type { Host } from '../host/host.ts';
 
+/** Name of the record in a VM's directory. */
+export const RECORD_FILE = 'record.json';
+
 /** Raised when a field changes meaning; every older format stays readable. */
 export const RECORD_FORMAT = 1;
 
@@ -44,7 +47,7 @@ export interface ProcessMark {
 }
 
 export function writeRecord(host: Host, record: VmRecord): void {
-  host.replaceFile(`${record.runDir}/record.json`, `${JSON.stringify(record)}\n`, 0o600);
+  host.replaceFile(`${record.runDir}/${RECORD_FILE}`, `${JSON.stringify(record)}\n`, 0o600);
 }
 
 /**

@@ -12,7 +12,8 @@ import t, { type Test } from 'tap';
 import { buildAddon } from '../../scripts/build-addon.ts';
 import { loadNative } from '../../src/host/native.ts';
 import { planQemu } from '../../src/qemu/plan.ts';
-import type { FdRole } from '../../src/qemu/plan-fds.ts';
+import type { FdRole, NicFdRole } from '../../src/qemu/plan-fds.ts';
+import { inEmptyNetwork } from '../../src/host/network-namespace.ts';
 import type { QemuInput } from '../../src/qemu/qemu-input.ts';
 import { QmpClient } from '../../src/qemu/qmp-client.ts';
 import { cont, queryStatus, quit } from '../../src/qemu/qmp-commands.ts';
@@ -112,6 +113,18 @@ async function ended(child: ChildProcess): Promise<Awaited<Machine['end']>> {
   return { code, signal, said: stdout + stderr };
 }
 
+/** A TAP in a network namespace that lives as long as the TAP; vhost is not on every machine and in no case here. */
+function openNic(role: NicFdRole): number {
+  return inEmptyNetwork(native, () => {
+    const fd = openSync('/dev/net/tun', O_RDWR);
+    const IFF_TAP = 2;
+    const IFF_NO_PI = 0x1000;
+    const IFF_VNET_HDR = 0x4000;
+    native.tunSetIff(fd, role.replace('-', ''), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
+    return fd;
+  });
+}
+
 /** A fresh one for each VM; files belong to root, and what is written to is private to root. */
 function openRole(role: FdRole, directory: string, { rootDisk }: QemuInput): number {
   switch (role) {
@@ -131,6 +144,8 @@ function openRole(role: FdRole, directory: string, { rootDisk }: QemuInput): num
       copyFileSync('/usr/share/OVMF/OVMF_VARS_4M.fd', path);
       return openSync(path, O_RDWR);
     }
+    default:
+      return openNic(role);
   }
 }
 

@@ -22,6 +22,14 @@ export interface ContainerdOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** containerd's own PATH. Our launcher must do without any. */
   readonly path?: string;
+  /** TOML lines of containerd's CRI plugin, which is off without them. */
+  readonly cri?: string;
+  /** A command that runs containerd, such as one that enters a network namespace and becomes what follows. */
+  readonly launcher?: readonly string[];
+  /** Looks for what else may be left, one text each. */
+  readonly left?: () => string[];
+  /** Cgroups in which nothing of containerd's may be left; those of `ctr` by default. */
+  readonly cgroupParents?: readonly string[];
 }
 
 const repository = join(import.meta.dirname, '../..');
@@ -34,7 +42,7 @@ export const shimPath = join(repository, 'bin/containerd-shim-vm-v2');
 export async function privateContainerd(t: TestScope, options: ContainerdOptions = {}): Promise<Containerd> {
   const containerd = new Containerd(tempDir(t), options);
   t.teardown(async () => {
-    const left = await leaks(containerd.directory);
+    const left = await leaks(containerd.directory, options.cgroupParents, options.left);
     await containerd.stop();
     // tap takes no assertion in a teardown, but what it throws fails the test.
     if (left.length > 0)
@@ -84,10 +92,9 @@ export class Containerd {
 
   /** Starts containerd and waits until it says that it has booted. */
   async start(): Promise<void> {
-    const child = spawn('/usr/bin/containerd', ['--config', join(this.directory, 'containerd.toml')], {
-      env: this.environment(),
-      stdio: ['ignore', 'ignore', 'pipe'],
-    });
+    const command = ['/usr/bin/containerd', '--config', join(this.directory, 'containerd.toml')];
+    const [file = '', ...args] = [...(this.#options.launcher ?? []), ...command];
+    const child = spawn(file, args, { env: this.environment(), stdio: ['ignore', 'ignore', 'pipe'] });
     this.#process = child;
     const booted = Promise.withResolvers<undefined>();
     createInterface({ input: child.stderr }).on('line', (line) => {
@@ -170,8 +177,9 @@ export class Containerd {
   }
 
   #config(): string {
+    const { cri } = this.#options;
     const disabled = [
-      'grpc.v1.cri',
+      ...(cri === undefined ? ['grpc.v1.cri'] : []),
       'snapshotter.v1.btrfs',
       'snapshotter.v1.zfs',
       'snapshotter.v1.devmapper',
@@ -185,7 +193,7 @@ disabled_plugins = [${disabled.map((name) => `"io.containerd.${name}"`).join(', 
 address = "${this.address}"
 [debug]
 level = "debug"
-`;
+${cri ?? ''}`;
   }
 }
 

@@ -7,10 +7,13 @@ const PATIENCE_MS = 30_000;
 /**
  * What tests left below `directory` (a private containerd's) or on its behalf on this machine; empty is what every test
  * must end with. Things on their way out (a process being reaped, containerd running `delete`) are waited for.
+ * @param cgroupParents cgroups in which nothing may be left.
+ * @param more looks for what else may be left, one text each.
  */
 export async function leaks(
   directory: string,
-  cgroupParents = ['default', 'vmshim', 'test'],
+  cgroupParents: readonly string[] = ['default', 'vmshim', 'test'],
+  more: () => string[] = () => [],
 ): Promise<string[]> {
   const deadline = Date.now() + PATIENCE_MS;
   for (;;) {
@@ -19,6 +22,7 @@ export async function leaks(
       ...mounts(directory),
       ...cgroups(directory, cgroupParents),
       ...files(directory),
+      ...more(),
     ];
     if (found.length === 0 || Date.now() > deadline) return found;
     await delay(50);

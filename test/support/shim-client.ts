@@ -5,7 +5,7 @@ import {
   constants,
   globSync,
   openSync,
-  readFileSync,
+  readdirSync, readFileSync,
   rmdirSync,
   rmSync,
   writeFileSync,
@@ -62,7 +62,7 @@ export class ShimClient {
   readonly grpcAddress: string;
   readonly #root: string;
   readonly #clients = new Set<TaskClient>();
-  readonly #daemons = new Set<number>();
+  readonly #ios = new Set<TaskIo>();
 
   /** @param shimConfig lines for the shim's configuration file. */
   static async make(t: Teardown, options: { shimConfig?: string } = {}): Promise<ShimClient> {
@@ -130,7 +130,6 @@ export class ShimClient {
     const socketPath = readFileSync(join(bundle, 'address'), 'utf8').replace('unix://', '');
     const task = await this.connect(socketPath, options.version);
     const { shimPid: pid } = await task.connect({ id });
-    this.#daemons.add(pid);
     return { id, bundle, socketPath, pid, task };
   }
 
@@ -147,10 +146,15 @@ export class ShimClient {
     return io;
   }
 
-  readonly #ios = new Set<TaskIo>();
-
   bundle(id: string): string {
     return join(this.directory, 'b', id);
+  }
+
+  /** Pids of the daemons that run for this client. */
+  daemons(): number[] {
+    return readdirSync('/proc')
+      .map(Number)
+      .filter((pid) => pid > 0 && isShim(pid, this.namespace));
   }
 
   /** What containerd does when a task has been deleted: Shutdown, hang up, `delete`, remove the bundle. */
@@ -225,7 +229,7 @@ export class ShimClient {
     for (const io of this.#ios) await io[Symbol.asyncDispose]();
     for (const client of this.#clients) await client[Symbol.asyncDispose]();
     const left = await leaks(this.directory, [this.namespace]);
-    for (const pid of this.#daemons) if (isShim(pid, this.namespace)) process.kill(pid, 'SIGKILL');
+    for (const pid of this.daemons()) process.kill(pid, 'SIGKILL');
     for (const path of globSync([`/sys/fs/cgroup/*/${this.namespace}`, `/sys/fs/cgroup/${this.namespace}`]))
       rmdirSync(path);
     // tap takes no assertion in a teardown, but what it throws fails the test.

@@ -1,7 +1,7 @@
 import { show } from '../../core/spec-field.ts';
 import { CNI_CODE, CniError } from './cni-error.ts';
 import { MAC_TYPE, parseMac } from './guest-mac.ts';
-import { IF_NAME, SANDBOX_ID } from './names.ts';
+import { IF_NAME, IF_NAME_TYPE, SANDBOX_ID } from './names.ts';
 
 const COMMANDS = ['ADD', 'DEL', 'CHECK', 'GC', 'STATUS', 'VERSION'] as const;
 export type CniCommand = (typeof COMMANDS)[number];
@@ -31,7 +31,8 @@ export type CniEnvironment = Readonly<Record<`CNI_${string}`, string>>;
 export function parseCniCall(variables: Readonly<Record<string, string | undefined>>): CniCall {
   const said = variables['CNI_COMMAND'] ?? '';
   const command = COMMANDS.find((known) => known === said);
-  if (command === undefined) throw wrong(`CNI_COMMAND is ${show(said)}; it must be one of ${COMMANDS.join(', ')}`);
+  if (command === undefined)
+    throw wrong(`CNI_COMMAND is ${show(said)}; it must be one of ${COMMANDS.join(', ')}`);
   if (command === 'VERSION') return { command };
   const environment: Record<`CNI_${string}`, string> = {};
   for (const [name, value] of Object.entries(variables)) {
@@ -48,7 +49,9 @@ function expectVariables(command: CniCommand, environment: CniEnvironment): void
   if (command !== 'GC' && command !== 'STATUS') wanted.push('CNI_CONTAINERID', 'CNI_IFNAME');
   const missing = wanted.filter((name) => (environment[name] ?? '') === '');
   if (missing.length === 0) return;
-  throw wrong(`${missing.join(', ')} must be set for CNI_COMMAND ${command}; the container runtime has to say them`);
+  throw wrong(
+    `${missing.join(', ')} must be set for CNI_COMMAND ${command}; the container runtime has to say them`,
+  );
 }
 
 function parseNic(command: CniCommand, environment: CniEnvironment): Nic {
@@ -61,11 +64,9 @@ function parseNic(command: CniCommand, environment: CniEnvironment): Nic {
     );
   }
   if (!IF_NAME.test(ifName)) {
-    throw wrong(
-      `CNI_IFNAME is ${show(ifName)}; it must be the name of a link (1 to 15 characters without slash, colon or blank)`,
-    );
+    throw wrong(`CNI_IFNAME is ${show(ifName)}; it must be ${IF_NAME_TYPE}`);
   }
-  if (netns !== '' && !netns.startsWith('/')) {
+  if (command !== 'DEL' && !netns.startsWith('/')) {
     throw wrong(`CNI_NETNS is ${show(netns)}; it must be the absolute path of a network namespace`);
   }
   // What was derived at ADD is in the hand-over file; tearing down must not fail for arguments it does not need.

@@ -23,5 +23,7 @@ export function tapMac(guestMac: string): string {
 export function parseMac(text: string): string | undefined {
   const mac = text.toLowerCase();
   const unicast = (Number.parseInt(mac.slice(0, 2), 16) & 1) === 0;
-  return /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/.test(mac) && unicast && mac !== '00:00:00:00:00:00' ? mac : undefined;
+  return /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/.test(mac) && unicast && mac !== '00:00:00:00:00:00'
+    ? mac
+    : undefined;
 }

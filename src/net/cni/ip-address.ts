@@ -47,7 +47,8 @@ function parseBytes(text: string): number[] | undefined {
 /** Four decimal numbers; no leading zeros, which some readers take for octal. */
 function parseIpv4(text: string): number[] | undefined {
   const parts = text.split('.');
-  const valid = parts.length === 4 && parts.every((part) => /^(0|[1-9]\d{0,2})$/.test(part) && Number(part) < 256);
+  const valid =
+    parts.length === 4 && parts.every((part) => /^(0|[1-9]\d{0,2})$/.test(part) && Number(part) < 256);
   return valid ? parts.map(Number) : undefined;
 }
 

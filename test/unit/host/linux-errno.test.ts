@@ -10,7 +10,7 @@ void t.test('every errno that host.ts names has its kind, the rest is Internal',
     AlreadyExists: ['EEXIST'],
     PermissionDenied: ['EACCES', 'EPERM'],
     ResourceExhausted: ['ENOSPC', 'EDQUOT', 'EMFILE', 'ENOMEM', 'ENFILE', 'EAGAIN'],
-    FailedPrecondition: ['EBUSY', 'ENOTEMPTY'],
+    FailedPrecondition: ['EBUSY', 'EROFS', 'ENOTEMPTY'],
     Internal: ['EIO', 'EINVAL', 'ELOOP'],
   };
   for (const [kind, codes] of Object.entries(table)) {

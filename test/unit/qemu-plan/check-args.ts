@@ -5,7 +5,7 @@ type Fields = Readonly<Record<string, unknown>>;
 
 /** Options that take one word which QEMU does not take apart, and switches. */
 const TEXT = ['-accel', '-cpu', '-uuid', '-kernel', '-initrd', '-append', '-display'];
-const SWITCHES = ['-nodefaults', '-no-user-config', '-no-shutdown', '-S'];
+const SWITCHES = ['-nodefaults', '-no-user-config', '-no-shutdown', '-no-reboot', '-S'];
 
 /** Options whose keys query-command-line-options tells, by its name for them. */
 const KEYED: Readonly<Record<string, string>> = {

@@ -32,6 +32,7 @@ export const baseInput: QemuInput = {
   accel: 'kvm',
   machineType: 'pc-q35-7.2',
   rootDisk: { format: 'qcow2', base: { format: 'qcow2' }, cache: 'writeback' },
+  nics: [],
   firmware: { kind: 'bios' },
   aio: 'io_uring',
 };

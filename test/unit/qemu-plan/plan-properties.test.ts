@@ -70,6 +70,7 @@ const inputs: fc.Arbitrary<QemuInput> = fc
     accel,
     machineType: microvm ? 'microvm' : 'pc-q35-7.2',
     rootDisk: disk,
+    nics: [],
     firmware: uefi ? { kind: 'uefi', codePath: '/usr/share/OVMF/OVMF_CODE_4M.fd' } : { kind: 'bios' },
     aio,
   }));

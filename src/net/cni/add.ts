@@ -1,0 +1,87 @@
+import { VmError } from '../../core/errors.ts';
+import type { Host } from '../../host/host.ts';
+import { findHandover, writeHandover } from '../handover.ts';
+import { attachmentMtu, enableForwarding, ensureGateway, expectAttachment } from './attachment.ts';
+import type { CniEnvironment, Nic } from './cni-call.ts';
+import { CNI_CODE, CniError } from './cni-error.ts';
+import { Ipam, type IpamResult } from './ipam.ts';
+import type { NetworkConfig } from './network-config.ts';
+import { planNic, type NicPlan } from './plan-nic.ts';
+import { renderResult } from './render-result.ts';
+
+/**
+ * ADD: gets addresses, and leaves the hand-over from which the shim makes the NIC. No link is made in the pod's
+ * namespace, and none but the bridge of `isGateway` in the node's.
+ * @returns the result for the runtime. After an error nothing is left.
+ */
+export async function add(
+  host: Host,
+  config: NetworkConfig,
+  { nic, environment }: { nic: Nic; environment: CniEnvironment },
+  signal?: AbortSignal,
+): Promise<object> {
+  expectFirstInChain(config);
+  expectNewNic(host, config, nic);
+  if (!config.isGateway) await expectAttachment(host, config.attachment, signal);
+  const addresses = await new Ipam(host, config, environment, signal).add();
+  try {
+    const plan = await prepare(host, config, { nic, addresses, signal });
+    writeHandover(host, config.stateDir, plan.handover);
+    return renderResult(config.cniVersion, plan);
+  } catch (error) {
+    throw await rolledBack(error, new Ipam(host, config, environment));
+  }
+}
+
+async function prepare(
+  host: Host,
+  config: NetworkConfig,
+  { nic, addresses, signal }: { nic: Nic; addresses: IpamResult; signal: AbortSignal | undefined },
+): Promise<NicPlan> {
+  const { attachment, mtu } = config;
+  const plan = (bytes: number): NicPlan => planNic(config, nic, addresses, bytes);
+  if (config.isGateway && attachment.kind === 'bridge') {
+    await ensureGateway(host, attachment.bridge, {
+      addresses: plan(0).handover.guest.addresses,
+      mtu,
+      signal,
+    });
+  }
+  const planned = plan(mtu ?? attachmentMtu(host, attachment));
+  if (config.isGateway || attachment.kind === 'routed')
+    enableForwarding(host, planned.handover.guest.addresses);
+  return planned;
+}
+
+function expectFirstInChain(config: NetworkConfig): void {
+  if (config.document.at('prevResult').object() === undefined) return;
+  throw new CniError(
+    CNI_CODE.config,
+    `vm-tap makes the pod’s interface, so it must be the first of the plugins of network "${config.name}"`,
+  );
+}
+
+function expectNewNic(host: Host, { stateDir }: NetworkConfig, { sandboxId, ifName, netns }: Nic): void {
+  if (host.inspect(netns) === undefined) {
+    throw new CniError(CNI_CODE.environment, `CNI_NETNS is "${netns}", where no network namespace is`);
+  }
+  if (findHandover(host, stateDir, sandboxId, ifName) === undefined) return;
+  throw new CniError(
+    CNI_CODE.handover,
+    `${ifName} of sandbox ${sandboxId} has been added already; the runtime has to call DEL before it adds it again`,
+  );
+}
+
+async function rolledBack(error: unknown, ipam: Ipam): Promise<unknown> {
+  try {
+    await ipam.del();
+    return error;
+  } catch (second) {
+    const [first, then] = [VmError.from(error), VmError.from(second)];
+    return new CniError(
+      error instanceof CniError ? error.code : CNI_CODE.internal,
+      `${first.message}; and its addresses could not be given back: ${then.message}`,
+      { cause: new AggregateError([error, second]) },
+    );
+  }
+}

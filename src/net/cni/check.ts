@@ -1,0 +1,96 @@
+import { VmError } from '../../core/errors.ts';
+import type { Host } from '../../host/host.ts';
+import type { TapAttachment } from '../guest-network.ts';
+import { findHandover, type StoredHandover } from '../handover.ts';
+import { bridgeOf, expectAttachment } from './attachment.ts';
+import type { CniEnvironment, Nic } from './cni-call.ts';
+import { CNI_CODE, CniError } from './cni-error.ts';
+import { parsePrefix } from './ip-address.ts';
+import { Ipam } from './ipam.ts';
+import type { NetworkConfig } from './network-config.ts';
+
+/**
+ * CHECK: compares the hand-over with what the runtime was told, and looks at the node and at IPAM.
+ * @throws CniError `differs` with everything that is not as ADD left it.
+ */
+export async function check(
+  host: Host,
+  config: NetworkConfig,
+  { nic, environment }: { nic: Nic; environment: CniEnvironment },
+  signal?: AbortSignal,
+): Promise<void> {
+  if (config.document.at('prevResult').object() === undefined) {
+    throw new CniError(
+      CNI_CODE.config,
+      'prevResult of the network configuration is missing; CHECK compares with it',
+    );
+  }
+  const differences: string[] = [];
+  const collect = async (look: () => Promise<void> | void): Promise<void> => {
+    try {
+      await look();
+    } catch (error) {
+      if (VmError.is(error, 'Canceled')) throw error;
+      differences.push(VmError.from(error).message);
+    }
+  };
+  await collect(() => {
+    const handover = findHandover(host, config.stateDir, nic.sandboxId, nic.ifName);
+    differences.push(
+      ...(handover === undefined
+        ? ['its hand-over file is gone, so a shim cannot make it again: delete the pod']
+        : [...compareResult(config, nic, handover), ...compareNode(host, config, handover)]),
+    );
+  });
+  await collect(() => expectAttachment(host, config.attachment, signal));
+  await collect(() => new Ipam(host, config, environment, signal).check());
+  if (differences.length === 0) return;
+  throw new CniError(
+    CNI_CODE.differs,
+    `${nic.ifName} of sandbox ${nic.sandboxId}: ${differences.join('; ')}`,
+  );
+}
+
+/** What the runtime remembers, which later plugins of the chain may have added to but not changed. */
+function compareResult({ document }: NetworkConfig, nic: Nic, { guest, tap }: StoredHandover): string[] {
+  const result = document.at('prevResult');
+  const interfaces = result.at('interfaces').list();
+  const own = interfaces.findIndex(
+    (entry) => entry.at('name').text() === guest.ifName && entry.at('sandbox').text() === nic.netns,
+  );
+  if (own < 0) return [`prevResult has no interface ${guest.ifName} in ${nic.netns}`];
+  const told = result
+    .at('ips')
+    .list()
+    .filter((ip) => (ip.at('interface').value ?? own) === own)
+    .map((ip) => ip.at('address').requiredText('a CIDR', (text) => parsePrefix(text)?.text));
+  const kept = guest.addresses.map(({ address, prefixLength }) => `${address}/${prefixLength}`);
+  const hasTap = interfaces.some((entry) => entry.at('name').text() === tap);
+  return [
+    ...difference('addresses', told.sort().join(', '), kept.sort().join(', ')),
+    ...difference('MAC address', interfaces[own]?.at('mac').text()?.toLowerCase() ?? '', guest.mac),
+    ...(hasTap ? [] : [`prevResult does not name its TAP ${tap}`]),
+  ];
+}
+
+function compareNode(host: Host, config: NetworkConfig, { attachment, tap }: StoredHandover): string[] {
+  const wanted = describe(config.attachment);
+  const found = describe(attachment);
+  const moved =
+    found === wanted ? [] : [`it was attached by ${found}, the network configuration says ${wanted}`];
+  // The TAP is there while the VM runs.
+  const bridge = attachment.kind === 'bridge' ? attachment.bridge : undefined;
+  if (bridge === undefined || host.inspect(`/sys/class/net/${tap}`) === undefined) return moved;
+  const actual = bridgeOf(host, tap);
+  if (actual === bridge) return moved;
+  return [...moved, `TAP ${tap} is a port of ${actual ?? 'no bridge'} and not of ${bridge}`];
+}
+
+function difference(what: string, told: string, kept: string): string[] {
+  if (told === kept) return [];
+  return [`prevResult has ${what} ${told || 'none'}, the hand-over file ${kept || 'none'}`];
+}
+
+function describe(attachment: TapAttachment): string {
+  return attachment.kind === 'routed' ? 'routes' : `${attachment.kind} "${attachment.bridge}"`;
+}

@@ -1,0 +1,62 @@
+import { VmError } from '../../core/errors.ts';
+import type { Host } from '../../host/host.ts';
+import { findHandover, listHandovers, removeHandover } from '../handover.ts';
+import type { CniEnvironment } from './cni-call.ts';
+import { CNI_CODE, CniError } from './cni-error.ts';
+import { Ipam } from './ipam.ts';
+import type { NetworkIdentity } from './network-config.ts';
+
+const VALID = 'cni.dev/valid-attachments';
+
+/**
+ * GC: gives back and removes all of this network that the runtime does not list. Goes on after a failure and reports
+ * all of them in the end.
+ */
+export async function gc(
+  host: Host,
+  network: NetworkIdentity,
+  environment: CniEnvironment,
+  signal?: AbortSignal,
+): Promise<void> {
+  const valid = parseValid(network);
+  const ipam = new Ipam(host, network, environment, signal);
+  const failures: VmError[] = [];
+  const attempt = async (effect: () => Promise<void>): Promise<void> => {
+    try {
+      await effect();
+    } catch (error) {
+      if (VmError.is(error, 'Canceled')) throw error;
+      failures.push(VmError.from(error));
+    }
+  };
+  for (const { sandboxId, ifName } of listHandovers(host, network.stateDir)) {
+    if (valid.has(`${sandboxId}/${ifName}`)) continue;
+    await attempt(async () => {
+      if (findHandover(host, network.stateDir, sandboxId, ifName)?.network !== network.name) return;
+      await ipam.del({ CNI_CONTAINERID: sandboxId, CNI_IFNAME: ifName, CNI_NETNS: '' });
+      removeHandover(host, network.stateDir, sandboxId, ifName);
+    });
+  }
+  await attempt(() => ipam.gc());
+  if (failures.length === 0) return;
+  throw new CniError(
+    CNI_CODE.internal,
+    `not all of network "${network.name}" could be cleaned: ${failures.map(({ message }) => message).join('; ')}`,
+    { cause: new AggregateError(failures) },
+  );
+}
+
+/** Nothing that is absent or malformed may mean "none": that would take the network from every pod. */
+function parseValid({ document }: NetworkIdentity): Set<string> {
+  const field = document.at(VALID);
+  if (field.value === undefined) throw field.invalid('the list of attachments to keep');
+  const some = (text: string): string | undefined => text || undefined;
+  return new Set(
+    field
+      .list()
+      .map(
+        (entry) =>
+          `${entry.at('containerID').requiredText('an id', some)}/${entry.at('ifname').requiredText('the name of a link', some)}`,
+      ),
+  );
+}

@@ -1,0 +1,210 @@
+import { show } from '../../core/spec-field.ts';
+import { suggestName } from '../../core/nearest-name.ts';
+import type { TapAttachment } from '../guest-network.ts';
+import { CNI_CODE, CniError } from './cni-error.ts';
+import { CNI_VERSIONS, type CniVersion, findVersion } from './cni-version.ts';
+import { MAC_TYPE, parseMac } from './guest-mac.ts';
+import { canonicalIp } from './ip-address.ts';
+import { JsonField } from './json-field.ts';
+import { IF_NAME, IF_NAME_TYPE, NETWORK_NAME } from './names.ts';
+
+/** As much of a configuration as tearing down needs, so that a mistake in the rest cannot keep a pod from going. */
+export interface NetworkIdentity {
+  readonly cniVersion: CniVersion;
+  readonly name: string;
+  /** Absolute path of the node's volatile state. */
+  readonly stateDir: string;
+  /** `ipam.type`; undefined for a network whose guests get no address from here. */
+  readonly ipam: string | undefined;
+  /** The whole, as plugins that we run get it. */
+  readonly text: string;
+  readonly document: JsonField;
+}
+
+export interface NetworkConfig extends NetworkIdentity {
+  readonly attachment: TapAttachment;
+  /** Bytes; undefined for the bridge's. */
+  readonly mtu: number | undefined;
+  /** Make the bridge, with the gateway addresses of IPAM on it. */
+  readonly isGateway: boolean;
+  /** Whether the guest gets a default route where IPAM has none; undefined leaves it to the name of the NIC. */
+  readonly isDefaultGateway: boolean | undefined;
+  /** What the runtime asked for, by `runtimeConfig.mac` (capability `mac`) or `args.cni.mac`. */
+  readonly mac: string | undefined;
+  /** Instead of IPAM's where it says anything. */
+  readonly dns: CniDns | undefined;
+}
+
+/** `dns` of configurations and results. */
+export interface CniDns {
+  readonly nameservers: readonly string[];
+  readonly domain: string | undefined;
+  readonly search: readonly string[];
+  readonly options: readonly string[];
+}
+
+/** Keys of the configuration. Those with a dot or slash in them are the runtime's. */
+const KEYS = [
+  ...[
+    'cniVersion',
+    'name',
+    'type',
+    'mode',
+    'bridge',
+    'mtu',
+    'stateDir',
+    'mac',
+    'isGateway',
+    'isDefaultGateway',
+  ],
+  ...['ipam', 'dns', 'args', 'capabilities', 'runtimeConfig', 'prevResult'],
+];
+const STATE_DIR = '/run/vmshim';
+const MIN_MTU = 68;
+/** 65535 less the Ethernet header: the TAP driver's limit. */
+const MAX_MTU = 65_521;
+
+/**
+ * Reads what every command needs from the configuration on stdin.
+ * @throws CniError `decoding` for what is no JSON, `incompatibleVersion`, `config`.
+ */
+export function parseNetworkIdentity(text: string): NetworkIdentity {
+  const document = new JsonField(decode(text), 'the network configuration', invalid);
+  const cniVersion = findVersion(document.at('cniVersion').value);
+  if (cniVersion === undefined) {
+    throw new CniError(
+      CNI_CODE.incompatibleVersion,
+      `cniVersion of the network configuration is ${show(document.at('cniVersion').value)}; vm-tap knows ${CNI_VERSIONS.join(', ')}`,
+    );
+  }
+  return {
+    cniVersion,
+    name: document
+      .at('name')
+      .requiredText('letters, digits, "_", "." and "-", the first a letter or digit', (name) =>
+        NETWORK_NAME.test(name) ? name : undefined,
+      ),
+    stateDir: document.at('stateDir').parsedText('an absolute path without ".."', absolutePath) ?? STATE_DIR,
+    ipam: parseIpamType(document.at('ipam')),
+    text,
+    document,
+  };
+}
+
+/** Reads all of it. Throws CniError `config`. */
+export function parseNetworkConfig(identity: NetworkIdentity): NetworkConfig {
+  const { document } = identity;
+  for (const key of Object.keys(document.object() ?? {})) {
+    if (KEYS.includes(key) || /[./]/.test(key)) continue;
+    throw invalid(`unknown key "${key}" in the network configuration; ${suggestName(key, KEYS)}`);
+  }
+  document
+    .at('mac')
+    .parsedText('"derived" (a fixed address would be every pod’s)', (text) =>
+      text === 'derived' ? text : undefined,
+    );
+  const config: NetworkConfig = {
+    ...identity,
+    attachment: parseAttachment(document),
+    mtu: document.at('mtu').integer(0, MAX_MTU) || undefined,
+    isGateway: document.at('isGateway').flag() ?? false,
+    isDefaultGateway: document.at('isDefaultGateway').flag(),
+    mac:
+      document.at('runtimeConfig').at('mac').parsedText(MAC_TYPE, parseMac) ??
+      document.at('args').at('cni').at('mac').parsedText(MAC_TYPE, parseMac),
+    dns: document.at('dns').value === undefined ? undefined : parseDns(document.at('dns')),
+  };
+  expectSense(config);
+  return config;
+}
+
+/** `dns` of a configuration or a result. */
+export function parseDns(field: JsonField): CniDns {
+  const texts = (key: string): string[] =>
+    field
+      .at(key)
+      .list()
+      .map((entry) => entry.requiredText('a string that is not empty', (text) => text || undefined));
+  return {
+    nameservers: field
+      .at('nameservers')
+      .list()
+      .map((entry) => entry.requiredText('an IP address', canonicalIp)),
+    domain: field.at('domain').text() || undefined,
+    search: texts('search'),
+    options: texts('options'),
+  };
+}
+
+function decode(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    const found = text.trim() === '' ? 'empty' : show(text.trim());
+    throw new CniError(
+      CNI_CODE.decoding,
+      `stdin must be the network configuration in JSON, but is ${found}`,
+      { cause },
+    );
+  }
+}
+
+function parseIpamType(field: JsonField): string | undefined {
+  if (Object.keys(field.object() ?? {}).length === 0) return undefined;
+  // Becomes a file name in the directories of CNI_PATH.
+  return field
+    .at('type')
+    .requiredText('the name of an IPAM plugin, such as "host-local"', (type) =>
+      /^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(type) ? type : undefined,
+    );
+}
+
+function parseAttachment(document: JsonField): TapAttachment {
+  const kind =
+    document
+      .at('mode')
+      .parsedText('"bridge", "ovs" or "routed"', (text) =>
+        text === 'bridge' || text === 'ovs' || text === 'routed' ? text : undefined,
+      ) ?? 'bridge';
+  const bridge = document.at('bridge');
+  if (kind !== 'routed') {
+    return {
+      kind,
+      bridge: bridge.requiredText(IF_NAME_TYPE, (name) => (IF_NAME.test(name) ? name : undefined)),
+    };
+  }
+  if (bridge.text() === undefined) return { kind };
+  throw invalid('bridge of the network configuration makes no sense with mode "routed": remove one of both');
+}
+
+function expectSense({ attachment, isGateway, ipam, mtu }: NetworkConfig): void {
+  if (mtu !== undefined && mtu < MIN_MTU) {
+    throw invalid(
+      `mtu of the network configuration is ${mtu}; it must be from ${MIN_MTU} to ${MAX_MTU}, or 0 for the bridge’s`,
+    );
+  }
+  if (isGateway && attachment.kind !== 'bridge') {
+    throw invalid(
+      `isGateway of the network configuration is for mode "bridge", not "${attachment.kind}": remove it`,
+    );
+  }
+  if (ipam === undefined && (isGateway || attachment.kind === 'routed')) {
+    const why = isGateway ? 'isGateway' : 'mode "routed"';
+    throw invalid(
+      `${why} of the network configuration needs addresses: set ipam, such as {"type": "host-local", …}`,
+    );
+  }
+  if (ipam === 'dhcp') {
+    throw invalid(
+      'ipam.type of the network configuration is "dhcp", which needs a link in the pod’s namespace: leave ipam out, so that the guest asks the network’s DHCP server itself, or use another type',
+    );
+  }
+}
+
+function absolutePath(text: string): string | undefined {
+  return /^\/[^\p{Cc}]+$/u.test(text) && !text.split('/').includes('..') ? text : undefined;
+}
+
+function invalid(message: string): CniError {
+  return new CniError(CNI_CODE.config, message);
+}

@@ -1,0 +1,108 @@
+import type { GuestAddress, GuestDns } from '../guest-network.ts';
+import type { StoredHandover } from '../handover.ts';
+import { tapName } from '../tap-name.ts';
+import type { Nic } from './cni-call.ts';
+import { deriveMac } from './guest-mac.ts';
+import { ipFamily, maxPrefix, networkOf } from './ip-address.ts';
+import type { IpamResult, IpamRoute } from './ipam.ts';
+import type { CniDns, NetworkConfig } from './network-config.ts';
+
+/** Everything about one NIC, before anything is made. */
+export interface NicPlan {
+  readonly handover: StoredHandover;
+  /** As the runtime is told; the guest's are the same ones. */
+  readonly routes: readonly IpamRoute[];
+  readonly dns: CniDns;
+}
+
+const DEFAULT_ROUTE = { 4: '0.0.0.0/0', 6: '::/0' } as const;
+
+/**
+ * What the node answers to as the gateway of a routed guest. A guest with a /32 has no neighbours, so one link-local
+ * address serves all guests of all nodes, and a guest may move.
+ */
+const ROUTED_GATEWAY = { 4: '169.254.1.1', 6: 'fe80::1' } as const;
+
+/** @param mtu in bytes. */
+export function planNic(config: NetworkConfig, nic: Nic, ipam: IpamResult, mtu: number): NicPlan {
+  const addresses = planAddresses(config, ipam);
+  const routes = planRoutes(config, nic, ipam, addresses);
+  const dns = saysAnything(config.dns) ? config.dns : ipam.dns;
+  return {
+    handover: {
+      version: 1,
+      network: config.name,
+      sandboxId: nic.sandboxId,
+      netns: nic.netns,
+      tap: tapName(nic.owner, nic.ifName),
+      attachment: config.attachment,
+      guest: {
+        ifName: nic.ifName,
+        mac: config.mac ?? nic.mac ?? deriveMac(nic.owner, nic.ifName),
+        mtu,
+        addresses,
+        routes: routes.map(({ dst, gw }) => ({ destination: dst, gateway: gw })),
+        dns: guestDns(dns),
+      },
+    },
+    routes,
+    dns,
+  };
+}
+
+function planAddresses({ attachment }: NetworkConfig, { ips }: IpamResult): GuestAddress[] {
+  return ips.map(({ prefix: { address, prefixLength }, gateway }) =>
+    attachment.kind === 'routed'
+      ? { address, prefixLength: maxPrefix(address), gateway: ROUTED_GATEWAY[ipFamily(address)] }
+      : { address, prefixLength, gateway },
+  );
+}
+
+/**
+ * IPAM's, with the gateway filled in where there is one; a default route for every family whose gateway is known, if
+ * IPAM has none; and where a routed guest gets no default route, one to its network.
+ */
+function planRoutes(
+  { attachment, isDefaultGateway }: NetworkConfig,
+  { ifName }: Nic,
+  ipam: IpamResult,
+  addresses: readonly GuestAddress[],
+): IpamRoute[] {
+  const routed = attachment.kind === 'routed';
+  const gatewayOf = (family: 4 | 6): string | undefined =>
+    addresses.find(({ address, gateway }) => gateway !== undefined && ipFamily(address) === family)?.gateway;
+  const routes = ipam.routes.map((route) => {
+    const gateway = gatewayOf(ipFamily(route.dst));
+    return { ...route, gw: routed ? gateway : (route.gw ?? gateway) };
+  });
+  // A pod's further NICs must not take its traffic from the first one.
+  const wantsDefault = isDefaultGateway ?? ifName === 'eth0';
+  for (const family of [4, 6] as const) {
+    const gw = gatewayOf(family);
+    const dst = DEFAULT_ROUTE[family];
+    if (gw === undefined || routes.some((route) => route.dst === dst)) continue;
+    if (wantsDefault) {
+      routes.push({ dst, gw, rest: {} });
+    } else if (routed) {
+      const own = ipam.ips.map(({ prefix }) => prefix).filter(({ address }) => ipFamily(address) === family);
+      const networks = new Set(own.map(networkOf));
+      routes.push(...[...networks].map((network) => ({ dst: network, gw, rest: {} })));
+    }
+  }
+  return routes;
+}
+
+function saysAnything(dns: CniDns | undefined): dns is CniDns {
+  if (dns === undefined) return false;
+  return (
+    dns.domain !== undefined || [dns.nameservers, dns.search, dns.options].some((list) => list.length > 0)
+  );
+}
+
+/** resolv.conf(5): a domain is a search list of one. */
+function guestDns({ nameservers, domain, search }: CniDns): GuestDns {
+  return {
+    nameservers,
+    search: domain === undefined || search.includes(domain) ? search : [domain, ...search],
+  };
+}

@@ -1,0 +1,120 @@
+import { VmError } from '../../core/errors.ts';
+import type { GuestInterface } from '../guest-network.ts';
+import { type InterfaceRoute, isDefault, planFamily } from './interface-routes.ts';
+import { isLinkLocalIpv6, parseIp, parseMac, type Prefix, sameBytes } from './ip-bytes.ts';
+
+/**
+ * What the caller knows of the IPv6 gateway beside its global address: the link-local address that it answers to, or its
+ * MAC address. With the latter we make up a link-local address and answer for it with that MAC.
+ */
+export type Router6 =
+  { readonly linkLocal: string; readonly mac?: never } | { readonly mac: string; readonly linkLocal?: never };
+
+/** The one IPv6 lease there is, and what the router advertisement says beside it. */
+export interface Lease6 {
+  readonly addresses: readonly Uint8Array[];
+  /** Our own link-local address, from which DHCPv6 answers come. */
+  readonly serverAddress: Uint8Array;
+  /** DHCPv6's server identifier: a DUID-LL (RFC 8415, section 11.4). */
+  readonly duid: Uint8Array;
+  /** Link-local address that router advertisements come from, which makes it the next hop of all routes. */
+  readonly routerAddress: Uint8Array;
+  /** Where `routerAddress` is ours by name only: the MAC address we say it has. */
+  readonly routerMac: Uint8Array | undefined;
+  readonly isDefaultRouter: boolean;
+  readonly onLink: readonly Prefix[];
+  readonly routes: readonly Prefix[];
+  readonly nameservers: readonly Uint8Array[];
+}
+
+/** @param omissions gets a sentence for each thing that the guest will not learn */
+export function planLease6(
+  guest: GuestInterface,
+  nameservers: readonly Uint8Array[],
+  serverMac: Uint8Array,
+  router: Router6 | undefined,
+  omissions: string[],
+): Lease6 | undefined {
+  const plan = planFamily(guest, 16);
+  if (plan.addresses.length === 0) return undefined;
+  const serverAddress = linkLocalOf(serverMac);
+  const isPrimary = primaryGateway(plan.routes);
+  const gateway = plan.routes.find(isPrimary)?.gateway;
+  const known = gateway === undefined ? undefined : routerOf(gateway, serverAddress, router);
+
+  const lost = plan.routes.filter(
+    (route) => route.gateway !== undefined && (known === undefined || !isPrimary(route)),
+  );
+  if (lost.length > 0) {
+    omissions.push(
+      `${lost.length} IPv6 route(s) of ${guest.ifName} are not in the router advertisement: ` +
+        (known === undefined
+          ? 'neither a link-local nor a MAC address of the gateway is known'
+          : 'they go by another gateway than the rest'),
+    );
+  }
+  const subnets = plan.addresses.map(({ subnet }) => subnet).filter(({ length }) => length < 128);
+  const onLinkRoutes = plan.routes.filter(({ gateway: by }) => by === undefined);
+  const carried = plan.routes.filter((route) => known !== undefined && isPrimary(route));
+  return {
+    addresses: plan.addresses.map(({ address }) => address),
+    serverAddress,
+    duid: Uint8Array.of(0, 3, 0, 1, ...serverMac),
+    routerAddress: known?.address ?? serverAddress,
+    routerMac: known?.mac,
+    isDefaultRouter: carried.some(isDefault),
+    onLink: unique([...subnets, ...onLinkRoutes.map(({ destination }) => destination)]),
+    routes: unique(carried.filter((route) => !isDefault(route)).map(({ destination }) => destination)),
+    nameservers,
+  };
+}
+
+/** Routes by the gateway of the default route, or of the first route that has one. */
+function primaryGateway(routes: readonly InterfaceRoute[]): (route: InterfaceRoute) => boolean {
+  const primary = (
+    routes.find((route) => isDefault(route) && route.gateway !== undefined) ??
+    routes.find(({ gateway }) => gateway !== undefined)
+  )?.gateway;
+  return ({ gateway }) => gateway !== undefined && primary !== undefined && sameBytes(gateway, primary);
+}
+
+function routerOf(
+  gateway: Uint8Array,
+  serverAddress: Uint8Array,
+  router: Router6 | undefined,
+): { address: Uint8Array; mac: Uint8Array | undefined } | undefined {
+  if (isLinkLocalIpv6(gateway)) return { address: gateway, mac: undefined };
+  if (router === undefined) return undefined;
+  if (router.linkLocal !== undefined) {
+    const address = parseIp(router.linkLocal);
+    if (address === undefined || !isLinkLocalIpv6(address)) {
+      throw new VmError(
+        'InvalidArgument',
+        `the IPv6 gateway’s address ${JSON.stringify(router.linkLocal)} is not link-local (fe80::/10)`,
+      );
+    }
+    return { address, mac: undefined };
+  }
+  const mac = parseMac(router.mac);
+  if (mac === undefined) {
+    throw new VmError(
+      'InvalidArgument',
+      `the IPv6 gateway’s MAC address is ${JSON.stringify(router.mac)}, and must be six hex pairs`,
+    );
+  }
+  return { address: serverAddress, mac };
+}
+
+/** RFC 4291, appendix A. */
+function linkLocalOf(mac: Uint8Array): Uint8Array {
+  const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = mac;
+  return Uint8Array.of(0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f);
+}
+
+function unique(prefixes: readonly Prefix[]): readonly Prefix[] {
+  return prefixes.filter(
+    (one, i) =>
+      prefixes.findIndex((other) => other.length === one.length && sameBytes(other.network, one.network)) ===
+      i,
+  );
+}

@@ -1,0 +1,78 @@
+import { parseVmSpec } from '../core/parse-spec.ts';
+import { createMachine } from '../vm/create-machine.ts';
+import { cgroupMetrics } from './cgroup-metrics.ts';
+import { ConsoleHub } from './console/console-hub.ts';
+import { ConsoleLog } from './console/console-log.ts';
+import { ConsoleSpool } from './console/console-spool.ts';
+import { parseStdio } from './console/stdio-plan.ts';
+import { TaskStdio } from './console/task-stdio.ts';
+import { serveControl } from './control-socket.ts';
+import { rootfsOf } from './oci-bundle.ts';
+import type { CreateTaskDeps, PreparedRequest } from './task-request.ts';
+import { writeTerminationMessage } from './termination-message.ts';
+import { VmTask } from './vm-task.ts';
+
+/**
+ * Everything between a Create request and a task whose VM waits for Start; what fails leaves nothing behind.
+ * @param netns the pod's network namespace, undefined for a bare container or a pod in the node's own.
+ */
+export async function createVmTask(
+  deps: CreateTaskDeps,
+  { request, bundle, config }: PreparedRequest,
+  netns: string | undefined,
+  signal: AbortSignal,
+): Promise<VmTask> {
+  const { host, log } = deps;
+  const { id } = request;
+  const timeline = deps.timeline.fork();
+  timeline.mark('create-called');
+  const plan = parseStdio(request);
+  const spec = parseVmSpec({ id, namespace: deps.namespace, spec: bundle.spec, config });
+
+  await using undo = new AsyncDisposableStack();
+  const machine = await createMachine(
+    deps,
+    {
+      spec,
+      config,
+      bundle: request.bundle,
+      rootfs: rootfsOf(request.bundle, request.rootfs, bundle),
+      netns,
+      shimSocket: deps.shimSocket,
+      timeline,
+    },
+    signal,
+  );
+  undo.defer(() => machine.release());
+  const report = (sentence: string): void => log.warn(sentence, { id });
+  const spool = new ConsoleSpool(
+    new ConsoleLog(host, machine.consoleLog, {
+      bytes: config.console.logBytes,
+      files: config.console.logFiles,
+      report,
+    }),
+  );
+  undo.use(spool);
+  const first = spool.follow(() => {
+    timeline.mark('first-console-byte');
+    first[Symbol.dispose]();
+  });
+  const hub = undo.use(await ConsoleHub.connect(machine.names.consoleSocket, spool, { signal }));
+  const scratchDir = machine.names.runDir;
+  const stdio = undo.use(
+    await TaskStdio.open(host, hub, plan, { id, namespace: deps.namespace, scratchDir, report, signal }),
+  );
+  const task = new VmTask({
+    request,
+    machine,
+    hub,
+    stdio,
+    metrics: () => cgroupMetrics(host, machine.facts.cgroup),
+    onExit: (exit) => writeTerminationMessage(host, log, bundle.terminationLog, exit),
+  });
+  undo.use(await serveControl(deps.native, task));
+  timeline.mark('created');
+  for (const warning of machine.facts.warnings) log.warn(warning, { id });
+  task.own(undo.move());
+  return task;
+}

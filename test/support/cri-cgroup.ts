@@ -1,0 +1,37 @@
+import { globSync } from 'node:fs';
+import { createCgroup, removeCgroup } from '../../src/host/cgroup.ts';
+import { detectCgroupLayout } from '../../src/host/cgroup-layout.ts';
+import { type Cgroup, planCgroup } from '../../src/host/cgroup-plan.ts';
+import { LinuxHost } from '../../src/host/linux-host.ts';
+
+/** The cgroup that stands for kubelet's `/kubepods`, with a cgroup for each pod below it, in every hierarchy. */
+export class PodCgroups implements AsyncDisposable {
+  readonly #host = new LinuxHost();
+  readonly #root: Cgroup;
+
+  /** @param name of a cgroup that nothing else uses. */
+  constructor(name: string) {
+    this.#root = this.#plan(`/${name}`);
+    createCgroup(this.#host, this.#root);
+  }
+
+  /** Makes a pod's cgroup, as kubelet does before it runs the pod. */
+  add(uid: string): string {
+    const cgroup = this.#plan(`${this.#root.path}/pod${uid}`);
+    createCgroup(this.#host, cgroup);
+    return cgroup.path;
+  }
+
+  /** Cgroups of containers that are still there; a pod's own is kubelet's to remove. */
+  left(): string[] {
+    return this.#root.dirs.flatMap(({ dir }) => globSync(`${dir}/pod*/*/`)).map((path) => `cgroup ${path}`);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await removeCgroup(this.#host, this.#root, AbortSignal.timeout(10_000));
+  }
+
+  #plan(path: string): Cgroup {
+    return planCgroup(detectCgroupLayout(this.#host), path, '');
+  }
+}

@@ -1,0 +1,134 @@
+import { globSync, mkdirSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { type Containerd, type ContainerdOptions, privateContainerd, type TestScope } from './containerd.ts';
+import { PodCgroups } from './cri-cgroup.ts';
+import { CriClient } from './cri-client.ts';
+import { busyboxImage, writeImage } from './cri-images.ts';
+import { type BridgeNetwork, bridgeConfig, cniLeft, NodeNetwork } from './cri-node-network.ts';
+import { tempDir } from './temp-dir.ts';
+import { vmImage } from './vm-image.ts';
+
+/** An ordinary container image: Debian's busybox, which sleeps unless it is told better. */
+export const BUSYBOX = 'example.test/busybox:1';
+const PAUSE = 'example.test/pause:1';
+
+/** The network that pods get. */
+export const POD_NETWORK = { bridge: 'pods0', prefix4: '10.88.0', prefix6: 'fd00:88:0:1' } as const;
+
+export interface CriOptions extends Pick<ContainerdOptions, 'shimConfig' | 'env'> {
+  /** Text of the CNI configuration of runtime `vm`; by default the same bridge as for all other pods. */
+  readonly vmNetwork?: (network: BridgeNetwork) => string;
+}
+
+/** A node without kubelet: containerd with its CRI plugin in a network namespace, and what kubelet keeps on disk. */
+export interface CriNode {
+  readonly containerd: Containerd;
+  readonly cri: CriClient;
+  readonly network: NodeNetwork;
+  readonly podNetwork: BridgeNetwork;
+  readonly cgroups: PodCgroups;
+  /** Stands for `/var/lib/kubelet`, with the pods' logs in `log`. */
+  readonly kubeletDir: string;
+}
+
+/**
+ * A private containerd with its CRI plugin: our runtime as handler `vm`, runc for everything else, the distribution's CNI
+ * plugins, the test guest and a pause image imported. Beside what `privateContainerd` checks when the test ends, nothing
+ * of CRI's, CNI's or a pod's cgroup may be left.
+ */
+export async function criContainerd(t: TestScope, options: CriOptions = {}): Promise<CriNode> {
+  const directory = tempDir(t);
+  const network = await NodeNetwork.make(t);
+  const podNetwork = { ...POD_NETWORK, name: basename(directory), leases: join(directory, 'leases') };
+  const cgroups = new PodCgroups(basename(directory));
+  t.teardown(() => cgroups[Symbol.asyncDispose]());
+  const cni = writeNetworks(directory, podNetwork, options.vmNetwork ?? bridgeConfig);
+
+  let state = '';
+  const containerd = await privateContainerd(t, {
+    ...options,
+    launcher: network.enter,
+    cri: criConfig(cni),
+    cgroupParents: ['default', 'vmshim', 'test', 'k8s.io'],
+    left: () => [...criLeft(state), ...cniLeft(podNetwork), ...cgroups.left()],
+  });
+  state = join(containerd.directory, 'state');
+  const cri = new CriClient(containerd.address);
+  t.teardown(() => cri[Symbol.dispose]());
+
+  for (const name of [PAUSE, BUSYBOX]) {
+    const archive = join(directory, 'image.tar');
+    await writeImage(archive, busyboxImage(name));
+    await importImage(containerd, cri, archive, name);
+  }
+  const guest = await vmImage();
+  await importImage(containerd, cri, guest.archive, guest.name);
+  const kubeletDir = join(directory, 'kubelet');
+  return { containerd, cri, network, podNetwork, cgroups, kubeletDir };
+}
+
+/** Imports an image for pods and waits until the CRI plugin, which learns of it by an event, knows it. */
+async function importImage(
+  containerd: Containerd,
+  cri: CriClient,
+  archive: string,
+  image: string,
+): Promise<void> {
+  await containerd.ctr('--namespace', 'k8s.io', 'images', 'import', archive);
+  while ((await cri.call('ImageStatus', { image: { image } })).image === null) await delay(10);
+}
+
+interface CniDirs {
+  readonly vm: string;
+  readonly others: string;
+}
+
+function writeNetworks(
+  directory: string,
+  network: BridgeNetwork,
+  vmNetwork: (network: BridgeNetwork) => string,
+): CniDirs {
+  const dirs = { vm: join(directory, 'cni/vm'), others: join(directory, 'cni/others') };
+  for (const [dir, text] of [
+    [dirs.vm, vmNetwork(network)],
+    [dirs.others, bridgeConfig(network)],
+  ] as const) {
+    mkdirSync(dir, { recursive: true });
+    writeFileSync(join(dir, '10-pods.conflist'), text);
+  }
+  return dirs;
+}
+
+/** Configuration of the CRI plugin in containerd 1.x (configuration version 2). */
+function criConfig(cni: CniDirs): string {
+  return `
+[plugins."io.containerd.grpc.v1.cri"]
+# A negative score cannot be written here, and without this even runc's pods fail.
+restrict_oom_score_adj = true
+sandbox_image = "${PAUSE}"
+stream_server_address = "127.0.0.1"
+stream_server_port = "0"
+# Not in /var/run/netns, where everybody's are.
+netns_mounts_under_state_dir = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "/usr/lib/cni"
+conf_dir = "${cni.others}"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+default_runtime_name = "runc"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.vm]
+runtime_type = "io.containerd.vm.v2"
+pod_annotations = ["vmshim.io/*"]
+container_annotations = ["vmshim.io/*"]
+privileged_without_host_devices = true
+cni_conf_dir = "${cni.vm}"
+`;
+}
+
+/** What the CRI plugin keeps below containerd's state: network namespaces, and directories of sandboxes and containers. */
+function criLeft(state: string): string[] {
+  const patterns = ['netns/*', 'io.containerd.grpc.v1.cri/{sandboxes,containers}/*'];
+  return globSync(patterns.map((pattern) => `${state}/${pattern}`)).map((path) => `file ${path}`);
+}

@@ -1,0 +1,261 @@
+import { randomUUID } from 'node:crypto';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import type {
+  ContainerConfig,
+  ContainerStatus,
+  Mount,
+  NamespaceMode,
+  PodSandboxConfig,
+  PodSandboxStatus,
+  PortMapping,
+  Resources,
+} from './cri/messages.ts';
+import type { CriNode } from './cri-containerd.ts';
+import { ContainerLog } from './cri-log.ts';
+import { ATTACH_CHANNEL, CriStream } from './cri-stream.ts';
+import type { ExpectText } from './expect-text.ts';
+import { vmImage } from './vm-image.ts';
+
+export interface PodOptions {
+  readonly name?: string;
+  /** Name of a runtime; `vm` by default, '' for runc. */
+  readonly handler?: string;
+  /** A pod that is run again keeps its uid. */
+  readonly uid?: string;
+  readonly attempt?: number;
+  readonly annotations?: Readonly<Record<string, string>>;
+  readonly network?: NamespaceMode;
+  readonly portMappings?: readonly PortMapping[];
+}
+
+export interface ContainerOptions {
+  readonly name?: string;
+  readonly attempt?: number;
+  readonly image?: string;
+  readonly command?: readonly string[];
+  readonly annotations?: Readonly<Record<string, string>>;
+  readonly mounts?: readonly Mount[];
+  readonly stdin?: boolean;
+  readonly tty?: boolean;
+  readonly resources?: Resources;
+}
+
+/** A pod as kubelet runs it: its directories and its cgroup beside what CRI knows. */
+export class CriPod {
+  readonly id: string;
+  readonly config: PodSandboxConfig;
+  readonly #node: CriNode;
+
+  private constructor(node: CriNode, config: PodSandboxConfig, id: string) {
+    this.#node = node;
+    this.config = config;
+    this.id = id;
+  }
+
+  /** Rejects with what RunPodSandbox says. */
+  static async run(node: CriNode, options: PodOptions = {}): Promise<CriPod> {
+    const { name = 'web-0', handler = 'vm', attempt = 0, network = 'POD' } = options;
+    const uid = options.uid ?? randomUUID();
+    const config: PodSandboxConfig = {
+      metadata: { name, uid, namespace: 'shop', attempt },
+      hostname: name,
+      logDirectory: join(node.kubeletDir, 'log', `shop_${name}_${uid}`),
+      dnsConfig: { servers: ['10.96.0.10'], searches: ['shop.svc.cluster.local'] },
+      portMappings: options.portMappings ?? [],
+      labels: { 'io.kubernetes.pod.uid': uid },
+      annotations: options.annotations ?? {},
+      linux: { cgroupParent: node.cgroups.add(uid), securityContext: { namespaceOptions: { network } } },
+    };
+    mkdirSync(config.logDirectory ?? '', { recursive: true });
+    const { podSandboxId } = await node.cri.call('RunPodSandbox', { config, runtimeHandler: handler });
+    return new CriPod(node, config, podSandboxId);
+  }
+
+  async status(): Promise<PodSandboxStatus> {
+    return (await this.#node.cri.call('PodSandboxStatus', { podSandboxId: this.id })).status;
+  }
+
+  /** IPv4 and IPv6 addresses. */
+  async addresses(): Promise<string[]> {
+    const { network } = await this.status();
+    return network === null ? [] : [network.ip, ...network.additionalIps.map(({ ip }) => ip)];
+  }
+
+  /** Where kubelet keeps the pod's volumes. */
+  get directory(): string {
+    return join(this.#node.kubeletDir, 'pods', this.config.metadata.uid);
+  }
+
+  /** A VM of the test guest, booted by its kernel, unless `options` say otherwise. */
+  async create(options: ContainerOptions = {}): Promise<CriContainer> {
+    const { name = 'guest', attempt = 0 } = options;
+    const guest = await vmImage();
+    const boot = { 'vmshim.io/memory': '128Mi', ...guest.kernelBoot };
+    const terminationLog = join(this.directory, 'containers', name, String(attempt));
+    const config: ContainerConfig = {
+      metadata: { name, attempt },
+      image: { image: options.image ?? guest.name },
+      command: options.command ?? ['vm'],
+      envs: [{ key: 'KUBERNETES_SERVICE_HOST', value: '10.96.0.1' }],
+      mounts: [...this.#mounts(terminationLog), ...(options.mounts ?? [])],
+      annotations: options.annotations ?? (options.image === undefined ? boot : {}),
+      logPath: `${name}/${attempt}.log`,
+      stdin: options.stdin ?? false,
+      tty: options.tty ?? false,
+      linux: { resources: options.resources ?? {} },
+    };
+    const logFile = join(this.config.logDirectory ?? '', config.logPath ?? '');
+    mkdirSync(dirname(logFile), { recursive: true });
+    const { containerId } = await this.#node.cri.call('CreateContainer', {
+      podSandboxId: this.id,
+      config,
+      sandboxConfig: this.config,
+    });
+    return new CriContainer(this.#node, {
+      id: containerId,
+      tty: config.tty ?? false,
+      log: new ContainerLog(logFile),
+      terminationLog,
+    });
+  }
+
+  /** Creates and starts. */
+  async start(options: ContainerOptions = {}): Promise<CriContainer> {
+    const container = await this.create(options);
+    await container.start();
+    return container;
+  }
+
+  async stop(): Promise<void> {
+    await this.#node.cri.call('StopPodSandbox', { podSandboxId: this.id });
+  }
+
+  async remove(): Promise<void> {
+    await this.#node.cri.call('RemovePodSandbox', { podSandboxId: this.id });
+  }
+
+  /** What kubelet mounts into every container; none of it is a volume of the user's. */
+  #mounts(terminationLog: string): Mount[] {
+    const hosts = join(this.directory, 'etc-hosts');
+    const token = join(this.directory, 'volumes/kubernetes.io~projected/kube-api-access-x2x4x');
+    mkdirSync(token, { recursive: true });
+    mkdirSync(dirname(terminationLog), { recursive: true });
+    writeFileSync(join(token, 'token'), 'secret');
+    writeFileSync(hosts, '127.0.0.1 localhost\n');
+    writeFileSync(terminationLog, '');
+    return [
+      {
+        containerPath: '/var/run/secrets/kubernetes.io/serviceaccount',
+        hostPath: token,
+        readonly: true,
+      },
+      { containerPath: '/etc/hosts', hostPath: hosts },
+      { containerPath: '/dev/termination-log', hostPath: terminationLog },
+    ];
+  }
+}
+
+/** A container of a pod; for handler `vm` the VM. */
+export class CriContainer {
+  readonly id: string;
+  readonly log: ContainerLog;
+  readonly #node: CriNode;
+  readonly #tty: boolean;
+  readonly #terminationLog: string;
+
+  constructor(
+    node: CriNode,
+    parts: {
+      readonly id: string;
+      readonly tty: boolean;
+      readonly log: ContainerLog;
+      readonly terminationLog: string;
+    },
+  ) {
+    this.#node = node;
+    this.id = parts.id;
+    this.log = parts.log;
+    this.#tty = parts.tty;
+    this.#terminationLog = parts.terminationLog;
+  }
+
+  /** What kubelet shows as the message of a container that has ended. */
+  get terminationMessage(): string {
+    return readFileSync(this.#terminationLog, 'utf8');
+  }
+
+  async status(): Promise<ContainerStatus> {
+    return (await this.#node.cri.call('ContainerStatus', { containerId: this.id })).status;
+  }
+
+  async start(): Promise<void> {
+    await this.#node.cri.call('StartContainer', { containerId: this.id });
+  }
+
+  /** `kubectl attach -i`, with `-t` for a container that has a terminal. */
+  async attach(): Promise<Attached> {
+    const { url } = await this.#node.cri.call('Attach', {
+      containerId: this.id,
+      stdin: true,
+      tty: this.#tty,
+      stdout: true,
+      stderr: false,
+    });
+    return new Attached(await CriStream.open(this.#node.network, url));
+  }
+
+  /**
+   * Resolves when the container has ended. CRI 1.6 tells of nothing by itself: kubelet asks once a second as well.
+   */
+  async exited(): Promise<ContainerStatus> {
+    for (;;) {
+      const status = await this.status();
+      if (status.state === 'CONTAINER_EXITED') return status;
+      await delay(50);
+    }
+  }
+
+  /** @param timeout seconds between SIGTERM and SIGKILL. */
+  async stop(timeout: number): Promise<void> {
+    await this.#node.cri.call('StopContainer', { containerId: this.id, timeout });
+  }
+
+  async remove(): Promise<void> {
+    await this.#node.cri.call('RemoveContainer', { containerId: this.id });
+  }
+}
+
+/** A client that is attached to a container's input and output. */
+export class Attached implements Disposable {
+  readonly #stream: CriStream;
+
+  constructor(stream: CriStream) {
+    this.#stream = stream;
+  }
+
+  /** The output since the client is there. */
+  get output(): ExpectText {
+    return this.#stream.channel(ATTACH_CHANNEL.stdout);
+  }
+
+  /** Types a line at the guest's console and resolves with the match of a pattern in what comes after. */
+  async ask(line: string, pattern: RegExp): Promise<RegExpExecArray> {
+    const from = this.output.text.length;
+    this.type(line);
+    return await this.output.until(pattern, from);
+  }
+
+  type(line: string): void {
+    this.#stream.send(ATTACH_CHANNEL.stdin, `${line}\n`);
+  }
+
+  resize(columns: number, rows: number): void {
+    this.#stream.send(ATTACH_CHANNEL.resize, JSON.stringify({ Width: columns, Height: rows }));
+  }
+
+  [Symbol.dispose](): void {
+    this.#stream[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,62 @@
+import t from 'tap';
+import { parseConfig } from '../../../src/core/config.ts';
+import { parseVmSpec } from '../../../src/core/parse-spec.ts';
+import type { NetworkSpec } from '../../../src/core/vm-spec.ts';
+
+const pod = {
+  'io.kubernetes.cri.container-type': 'container',
+  'io.kubernetes.cri.sandbox-id': 'sandbox-1',
+  'io.kubernetes.cri.sandbox-uid': 'b9b2d1f4-0000-4000-8000-000000000001',
+  'io.kubernetes.cri.sandbox-name': 'web',
+  'io.kubernetes.cri.sandbox-namespace': 'default',
+  'io.kubernetes.cri.container-name': 'vm',
+};
+
+function network(annotations: Record<string, string>, namespaces: unknown, toml = ''): NetworkSpec {
+  const spec = { annotations, linux: { namespaces } };
+  return parseVmSpec({ id: 'c1', namespace: 'k8s.io', spec, config: parseConfig(toml, 'test') }).network;
+}
+
+const own = [{ type: 'pid' }, { type: 'network', path: '/proc/1/ns/net' }];
+
+void t.test('the network of a VM in a pod', async (t) => {
+  await t.test('is the pod’s, whatever the default for bare containers is', (t) => {
+    t.same(network(pod, own), { mode: 'pod', wanted: 'any' });
+    t.same(network(pod, own, '[defaults]\nnetwork = "none"'), { mode: 'pod', wanted: 'any' });
+    t.end();
+  });
+
+  await t.test('can be asked for by one way only', (t) => {
+    for (const wanted of ['tap', 'netns'] as const) {
+      t.same(network({ ...pod, 'vmshim.io/network': wanted }, own), { mode: 'pod', wanted });
+    }
+    t.same(network({ ...pod, 'vmshim.io/network': 'none' }, own), { mode: 'none' });
+    t.end();
+  });
+
+  await t.test('is the default’s in the node’s own network (hostNetwork)', (t) => {
+    t.match(network(pod, [{ type: 'pid' }]), { mode: 'user' });
+    t.match(network(pod, undefined), { mode: 'user' });
+    t.throws(() => network({ ...pod, 'vmshim.io/network': 'tap' }, [{ type: 'pid' }]), {
+      message:
+        'annotation vmshim.io/network is "tap" but there is no pod network: set it to "user" or "none"',
+    });
+    t.end();
+  });
+
+  await t.test('takes neither port forwards nor a MAC address', (t) => {
+    t.throws(() => network({ ...pod, 'vmshim.io/port-forwards': 'tcp::1:1' }, own), {
+      message: /port-forwards is set but the VM has the pod’s network: set vmshim.io\/network to "user"/,
+    });
+    t.throws(() => network({ ...pod, 'vmshim.io/mac': '52:54:00:00:00:01' }, own), {
+      message: /mac is set but the pod’s network decides the address/,
+    });
+    t.end();
+  });
+
+  await t.test('needs a pod', (t) => {
+    t.throws(() => network({ 'vmshim.io/network': 'pod' }, own), { message: /there is no pod network/ });
+    t.throws(() => network(pod, 'x'), { message: /linux.namespaces of the container's spec must be a list/ });
+    t.end();
+  });
+});
