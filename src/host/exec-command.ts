@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { VmError } from '../core/errors.ts';
 import type { ExecOptions, ExecResult } from './host.ts';
@@ -24,6 +23,8 @@ export async function execCommand(
   const command = [file, ...args].join(' ');
   if (signal?.aborted === true) throw VmError.from(signal.reason, command);
 
+  // Loaded when needed, as in spawn-process.ts.
+  const { spawn } = process.getBuiltinModule('node:child_process');
   const child = spawn(file, args, {
     cwd,
     env: { PATH: commandPath, LC_ALL: 'C' },

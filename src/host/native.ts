@@ -58,6 +58,8 @@ export interface Native {
   pidfdSendSignal(pidfd: number, signal: number): void;
   /** waitpid(2) with its raw status; null when WNOHANG was given and no child has changed. */
   waitpid(pid: number, options: number): { pid: number; status: number } | null;
+  /** Makes us the leader of a new session without a terminal; EPERM for the leader of a process group. */
+  setsid(): void;
   /** Orphaned grandchildren become ours instead of init's. */
   setChildSubreaper(on: boolean): void;
   /** The name `ps` shows for the calling thread, at most 15 bytes. */

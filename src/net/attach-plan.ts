@@ -22,7 +22,11 @@ export interface Sysctl {
 /** How long ovs-vsctl waits for ovs-vswitchd, in seconds; without it, for ever. */
 const OVS_TIMEOUT = '--timeout=5';
 
-export function planAttachment(tap: string, attachment: TapAttachment, guest: GuestInterface): AttachmentPlan {
+export function planAttachment(
+  tap: string,
+  attachment: TapAttachment,
+  guest: GuestInterface,
+): AttachmentPlan {
   checkLinkName(tap);
   const up = ['link', 'set', 'dev', tap, 'mtu', String(guest.mtu)];
   const nothing = { required: [], sysctls: [], ovs: undefined };
@@ -73,7 +77,7 @@ function planRouted(tap: string, guest: GuestInterface, up: readonly string[]): 
       ...gateways6.map((gateway) =>
         isLinkLocal(gateway)
           ? ['address', 'replace', `${gateway}/64`, 'dev', tap, 'nodad']
-          : ['-6', 'neighbor', 'replace', 'proxy', gateway, 'dev', tap],
+          : ['neighbor', 'replace', 'proxy', gateway, 'dev', tap],
       ),
       ...v4.map(({ address }) => ['route', 'add', `${address}/32`, 'dev', tap]),
       ...v6.map(({ address }) => ['route', 'add', `${address}/128`, 'dev', tap]),

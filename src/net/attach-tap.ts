@@ -68,7 +68,9 @@ function explain(error: unknown, tap: string, attachment: TapAttachment): unknow
       return error;
     case 'routed':
       return error.message.includes('File exists')
-        ? say(`TAP ${tap} cannot get its route, another interface of the node has it (${error.message}); release it there`)
+        ? say(
+            `TAP ${tap} cannot get its route, another interface of the node has it (${error.message}); release it there`,
+          )
         : error;
   }
 }

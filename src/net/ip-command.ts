@@ -59,7 +59,8 @@ function plainWord(word: string): string {
 
 function nameCommand(error: unknown, program: string, lines: readonly string[]): unknown {
   if (!VmError.is(error, 'Internal')) return error;
-  const [, said = '', line] = /ended with status \d+: (.*?);? *Command failed -:(\d+)/s.exec(error.message) ?? [];
+  const [, said = '', line] =
+    /ended with status \d+: (.*?);? *Command failed -:(\d+)/s.exec(error.message) ?? [];
   const command = lines[Number(line) - 1];
   if (command === undefined) return error;
   return new VmError('Internal', `${program} ${command}: ${said}`, { cause: error });

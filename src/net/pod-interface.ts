@@ -74,7 +74,9 @@ export function parsePodInterfaces(
     .filter((link) => link.link_type === 'ether' && link.flags.includes('UP'))
     .filter((link) => isPluggable(link))
     .sort((a, b) => Number(b.ifname === 'eth0') - Number(a.ifname === 'eth0') || a.ifindex - b.ifindex)
-    .map((link) => parseInterface(link, [...usable(link, routes4, '0.0.0.0/0'), ...usable(link, routes6, '::/0')]));
+    .map((link) =>
+      parseInterface(link, [...usable(link, routes4, '0.0.0.0/0'), ...usable(link, routes6, '::/0')]),
+    );
 }
 
 function isPluggable(link: IpLink): boolean {
@@ -96,7 +98,10 @@ interface LinkRoute extends GuestRoute {
 /** The unicast routes of the main table over a link, destinations in CIDR. */
 function usable(link: IpLink, routes: readonly IpRoute[], everything: string): LinkRoute[] {
   return routes
-    .filter(({ dev, type = 'unicast', table = 'main' }) => dev === link.ifname && type === 'unicast' && table === 'main')
+    .filter(
+      ({ dev, type = 'unicast', table = 'main' }) =>
+        dev === link.ifname && type === 'unicast' && table === 'main',
+    )
     .filter(({ dst }) => !/^fe[89ab]/.test(dst))
     .map(({ dst, gateway, via, metrics }) => {
       if (via !== undefined) {
@@ -106,7 +111,8 @@ function usable(link: IpLink, routes: readonly IpRoute[], everything: string): L
             'which DHCP cannot tell a guest; configure the CNI plugin to use a gateway of the same family',
         );
       }
-      const destination = dst === 'default' ? everything : dst.includes('/') ? dst : `${dst}/${maxPrefix(dst)}`;
+      const destination =
+        dst === 'default' ? everything : dst.includes('/') ? dst : `${dst}/${maxPrefix(dst)}`;
       return { destination, gateway, mtu: metrics?.find(({ mtu }) => mtu !== undefined)?.mtu };
     });
 }
@@ -116,8 +122,10 @@ function parseInterface(link: IpLink, routes: readonly LinkRoute[]): GuestInterf
     .filter(({ local, scope }) => local !== undefined && scope !== 'host')
     .filter(({ local, scope }) => local?.includes(':') !== true || scope === 'global')
     .map((info) => parseAddress(info, routes));
-  const connected = new Set(addresses.map(networkOf));
-  const kept = routes.filter(({ destination, gateway }) => gateway !== undefined || !connected.has(destination));
+  const connected = new Set(addresses.map((address) => network(address.address, address.prefixLength)));
+  const kept = routes.filter(
+    ({ destination, gateway }) => gateway !== undefined || !connected.has(destination),
+  );
   const { mtu = link.mtu } = routes.find(isDefault) ?? {};
   return {
     ifName: link.ifname,
@@ -138,15 +146,18 @@ function parseInterface(link: IpLink, routes: readonly LinkRoute[]): GuestInterf
  * The prefix says which neighbours are on the link. Where the pod has no route for it, as ptp and others leave it, they
  * are behind the gateway and the guest must not look for them.
  */
-function parseAddress(info: IpAddress, routes: readonly LinkRoute[]): GuestAddress & { text: string } {
+function parseAddress(info: IpAddress, routes: readonly LinkRoute[]): GuestAddress {
   const address = info.local ?? '';
-  const max = maxPrefix(address);
-  const network = networkOf({ address, prefixLength: info.prefixlen, text: '' });
-  const onLink = routes.some(({ destination, gateway }) => destination === network && gateway === undefined);
+  const own = network(address, info.prefixlen);
+  const onLink = routes.some(({ destination, gateway }) => destination === own && gateway === undefined);
   const pointToPoint = info.address !== undefined && info.address !== info.local;
-  const prefixLength = onLink && !pointToPoint ? info.prefixlen : max;
+  const prefixLength = onLink && !pointToPoint ? info.prefixlen : maxPrefix(address);
   const gateway = routes.find((route) => isDefault(route) && sameFamily(route.destination, address))?.gateway;
-  return { address, prefixLength, gateway, text: `${address}/${prefixLength}` };
+  return { address, prefixLength, gateway };
+}
+
+function network(address: string, prefixLength: number): string {
+  return networkOf({ address, prefixLength, text: `${address}/${prefixLength}` });
 }
 
 function isDefault({ destination }: GuestRoute): boolean {

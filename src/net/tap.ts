@@ -83,7 +83,9 @@ function openTun(host: Host): OwnedFd {
     return host.open('/dev/net/tun', openFlags.O_RDWR | openFlags.O_NONBLOCK);
   } catch (error) {
     if (!VmError.is(error, 'NotFound')) throw error;
-    throw new VmError('NotFound', `${error.message}; load the kernel module tun (modprobe tun)`, { cause: error });
+    throw new VmError('NotFound', `${error.message}; load the kernel module tun (modprobe tun)`, {
+      cause: error,
+    });
   }
 }
 

@@ -21,12 +21,11 @@ export function openVhost(host: Host, queues: number, device = '/dev/vhost-net')
 
 function explain(error: unknown, device: string): string {
   const { kind, message } = VmError.from(error);
-  switch (kind) {
-    case 'NotFound':
-      return `${device} does not exist; load the module (modprobe vhost_net) or use a kernel with CONFIG_VHOST_NET`;
-    case 'PermissionDenied':
-      return `${message}; allow the device in the cgroup or the security profile of containerd`;
-    default:
-      return `${message}; see whether the module vhost_net loads (modprobe vhost_net)`;
+  if (kind === 'NotFound') {
+    return `${device} does not exist; load the module (modprobe vhost_net) or use a kernel with CONFIG_VHOST_NET`;
   }
+  if (kind === 'PermissionDenied') {
+    return `${message}; allow the device in the cgroup or the security profile of containerd`;
+  }
+  return `${message}; see whether the module vhost_net loads (modprobe vhost_net)`;
 }

@@ -45,7 +45,7 @@ function statusOf({ machine, request, status, exit }: VmTask): VmStatus {
     accel: facts.accel,
     accelReason: facts.accelReason,
     firmware: spec.firmware,
-    network: spec.network.mode,
+    network: facts.network,
     uuid: spec.uuid,
     rootDisk: facts.rootDisk,
     consoleLog: machine.consoleLog,

@@ -1,7 +1,8 @@
 import { ANNOTATION_PREFIX } from '../core/annotations.ts';
 import { VmError } from '../core/errors.ts';
-import type { BootSource } from '../core/vm-spec.ts';
+import type { BootSource, VmSpec } from '../core/vm-spec.ts';
 import type { Host, OwnedFd } from '../host/host.ts';
+import { errnoName } from '../host/linux-errno.ts';
 import type { Native } from '../host/native.ts';
 import { ownFd } from '../host/owned-fd.ts';
 import type { FdRole } from '../qemu/plan-fds.ts';
@@ -47,11 +48,12 @@ export async function openBootFiles(
   const image = findImageDisk(host, rootfs.path, boot.kind === 'kernel' ? boot.disk : 'required');
   if (image !== undefined) {
     open.use(image.fd);
-    const disk = await ensureOverlay(host, plan, image, {
-      rootDiskBytes: spec.rootDiskBytes,
-      direct: false,
-      signal,
-    });
+    const { rootDiskBytes } = spec;
+    const disk = await ensureOverlay(host, plan, image, { rootDiskBytes, direct: false, signal }).catch(
+      (error: unknown) => {
+        throw writableNeeded(error, spec) ?? error;
+      },
+    );
     keep('root-overlay', disk.overlay);
     keep('root-base', disk.base);
   }
@@ -69,6 +71,16 @@ export async function openBootFiles(
     rootDiskPath: image === undefined ? undefined : plan.overlay,
     [Symbol.dispose]: () => files.dispose(),
   };
+}
+
+/** A bare container's disk is kept in its root file system, which somebody may have made read-only. */
+function writableNeeded(cause: unknown, { id, owner }: VmSpec): VmError | undefined {
+  if (errnoName(cause) !== 'EROFS' || owner.kind !== 'container') return undefined;
+  return new VmError(
+    'FailedPrecondition',
+    `the root file system of container "${id}" is read-only, but what the guest writes is kept in it; give the container a writable one`,
+    { cause },
+  );
 }
 
 function openKernel(

@@ -10,6 +10,7 @@ import type { Host } from '../host/host.ts';
 import { killIdentity } from '../host/kill-identity.ts';
 import type { Native } from '../host/native.ts';
 import { bootId, isAlive, type ProcessIdentity } from '../host/process-identity.ts';
+import { unplugNics } from './unplug-nics.ts';
 import { findMarkedProcesses } from './marked-process.ts';
 import { readRecord, RECORD_FILE, type VmRecord } from './record.ts';
 import { detachMounts } from './rootfs-mount.ts';
@@ -70,6 +71,7 @@ async function undo({ host, native }: CleanUpDeps, record: VmRecord, signal: Abo
   for (const identity of processes) await ended(host, identity, signal);
   await removeCgroup(host, cgroup, signal);
   if (record.mountPoint !== undefined) detachMounts(native, record.mountPoint);
+  await unplugNics(host, record.nics, signal);
 }
 
 /** We are not QEMU's parent, so the kernel does not tell us; a killed process is gone within milliseconds. */

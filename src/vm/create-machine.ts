@@ -17,7 +17,9 @@ import { checkCapacity } from './capacity.ts';
 import { cleanUpTask } from './clean-up.ts';
 import { Machine, type MachineFacts } from './machine.ts';
 import type { MachineDeps, MachineRequest } from './machine-request.ts';
+import { answerDhcp, type GuestNics, plugNics } from './guest-nics.ts';
 import { KEY_VARIABLE } from './marked-process.ts';
+import { type NicPlan, planNics } from './nic-plan.ts';
 import { type VmNames, vmNames } from './names.ts';
 import { makeOwnDirectory } from './own-directory.ts';
 import { reclaim } from './reclaim.ts';
@@ -49,6 +51,7 @@ export async function createMachine(
   ]);
 
   await reclaim(deps, names.record, signal);
+  const nicPlans = await planNics(host, spec, config.stateDir, request.netns, signal);
   await using undo = new AsyncDisposableStack();
   const release = async (): Promise<void> => {
     await cleanUpTask({ host, native }, names.record, AbortSignal.timeout(UNDO_MS));
@@ -62,21 +65,25 @@ export async function createMachine(
       }),
     );
   });
-  const recorder = beginRecord(host, request, names, cgroup);
+  const recorder = beginRecord(host, request, names, cgroup, nicPlans);
 
   using files = await openBootFiles(deps, request, signal);
   timeline.mark('disk-ready');
   recorder.update({ rootDisk: files.rootDiskPath });
   createCgroup(host, cgroup);
-  const qemu = await startQemu(deps, { request, names, cgroup, files, accel, version, recorder }, signal);
+  using nics = await plugNics(deps, nicPlans, { spec, uid: names.uid }, signal);
+  const parts = { request, names, cgroup, files, nics, accel, version, recorder };
+  const qemu = await startQemu(deps, parts, signal);
   applyCpuResources(host, cgroup, spec.resources);
+  const services = answerDhcp(deps, nicPlans, spec.name);
   undo.move();
   return new Machine({
     spec,
     names,
     consoleLog: `${recorder.record.logDir}/console.log`,
-    facts: facts({ files, accel, version, cgroup, spec, qemu }),
+    facts: facts({ files, accel, version, cgroup, spec, qemu, nics }),
     qemu,
+    services,
     timeline,
     log,
     oomKilled: () => (readCgroupStats(host, cgroup).memory?.oomKills ?? 0) > 0,
@@ -91,6 +98,7 @@ interface QemuParts {
   readonly names: VmNames;
   readonly cgroup: Cgroup;
   readonly files: BootFiles;
+  readonly nics: GuestNics;
   readonly accel: AccelVerdict;
   readonly version: QemuVersion;
   readonly recorder: Recorder;
@@ -101,14 +109,14 @@ async function startQemu(
   parts: QemuParts,
   signal: AbortSignal,
 ): Promise<QemuProcess> {
-  const { request, names, files, accel, version } = parts;
+  const { request, names, files, nics, accel, version } = parts;
   const { spec, config, timeline } = request;
   const command = planQemu({
     spec,
     accel: accel.accel,
     machineType: spec.machine === 'microvm' ? 'microvm' : version.q35,
     rootDisk: files.disk,
-    nics: [],
+    nics: nics.nics,
     firmware:
       spec.firmware === 'uefi' ? { kind: 'uefi', codePath: config.firmware.uefiCode } : { kind: 'bios' },
     aio: 'threads',
@@ -117,6 +125,7 @@ async function startQemu(
   const listen = (path: string): number => sockets.use(ownFd(native.listenUnix(path, 8))).fd;
   const ours = new Map([
     ...files.fds,
+    ...nics.fds,
     ['qmp', listen(names.qmpSocket)],
     ['console', listen(names.consoleSocket)],
   ]);
@@ -128,6 +137,7 @@ async function startQemu(
       [Symbol.dispose]: () => {
         sockets.dispose();
         files[Symbol.dispose]();
+        nics[Symbol.dispose]();
       },
     },
     qmpPath: names.qmpSocket,
@@ -163,7 +173,13 @@ interface Recorder {
   update(change: Partial<VmRecord>): void;
 }
 
-function beginRecord(host: Host, request: MachineRequest, names: VmNames, cgroup: Cgroup): Recorder {
+function beginRecord(
+  host: Host,
+  request: MachineRequest,
+  names: VmNames,
+  cgroup: Cgroup,
+  nics: readonly NicPlan[],
+): Recorder {
   const { spec, bundle, rootfs, config } = request;
   const shim = readIdentity(host, process.pid);
   let record: VmRecord = {
@@ -181,6 +197,7 @@ function beginRecord(host: Host, request: MachineRequest, names: VmNames, cgroup
     qemu: undefined,
     shim: shim === undefined ? undefined : { pid: shim.pid, startTime: shim.startTime },
     rootDisk: undefined,
+    nics,
     logDir: `${config.dataDir}/vms/${names.key}`,
     shimSocket: request.shimSocket,
     exit: undefined,
@@ -201,18 +218,19 @@ function beginRecord(host: Host, request: MachineRequest, names: VmNames, cgroup
   };
 }
 
-type FactParts = Pick<QemuParts, 'files' | 'accel' | 'version' | 'cgroup'> & {
+type FactParts = Pick<QemuParts, 'files' | 'nics' | 'accel' | 'version' | 'cgroup'> & {
   spec: VmSpec;
   qemu: QemuProcess;
 };
 
-function facts({ files, accel, version, cgroup, spec, qemu }: FactParts): MachineFacts {
+function facts({ files, nics, accel, version, cgroup, spec, qemu }: FactParts): MachineFacts {
   return {
     accel: accel.accel,
     accelReason: accel.reason,
     machineType: spec.machine === 'microvm' ? 'microvm' : version.q35,
     qemuVersion: `${version.major}.${version.minor}.${version.micro}`,
     rootDisk: files.rootDiskPath ?? 'none',
+    network: nics.summary,
     cgroup,
     warnings: [...(accel.warn ? [accel.reason] : []), ...qemu.log.readWarnings()],
   };

@@ -19,6 +19,8 @@ export interface MachineParts {
   readonly facts: MachineFacts;
   readonly consoleLog: string;
   readonly qemu: QemuProcess;
+  /** What serves the guest while it lives: its DHCP responders. */
+  readonly services: Disposable;
   readonly timeline: Timeline;
   readonly log: Logger;
   /** Whether the kernel's OOM killer has struck in the VM's cgroup. */
@@ -37,6 +39,7 @@ export interface MachineFacts {
   readonly machineType: string;
   readonly qemuVersion: string;
   readonly rootDisk: string;
+  readonly network: string;
   readonly cgroup: Cgroup;
   readonly warnings: readonly string[];
 }
@@ -194,6 +197,7 @@ export class Machine {
   async #watchExit(): Promise<TaskExit> {
     const { qemu } = this.#parts;
     const exit = await qemu.exited;
+    this.#parts.services[Symbol.dispose]();
     const reason: ExitReason = exitReason({
       exit,
       evidence: this.#evidence,

@@ -1,6 +1,7 @@
 import { VmError } from '../core/errors.ts';
 import type { TaskExit } from '../core/exit.ts';
 import type { Host } from '../host/host.ts';
+import type { NicPlan } from './nic-plan.ts';
 
 /** Name of the record in a VM's directory. */
 export const RECORD_FILE = 'record.json';
@@ -33,6 +34,8 @@ export interface VmRecord {
   readonly shim: ProcessMark | undefined;
   /** Where the root disk is kept, for people; clean-up never touches it. */
   readonly rootDisk: string | undefined;
+  /** Cards of the pod's network; what outlives their TAPs is undone from here. */
+  readonly nics: readonly NicPlan[];
   /** Directory of the console log; goes with the task. */
   readonly logDir: string;
   /** The socket on which the shim serves containerd; outlives a shim that was killed. */

@@ -11,11 +11,11 @@ export type TimelineStep =
   | 'first-console-byte'
   | 'exited';
 
-/** When each step was first reached, in milliseconds since the epoch with a fraction. */
+/** When each step was first reached, in milliseconds since the epoch. */
 export class Timeline {
   readonly #marks = new Map<TimelineStep, number>();
 
-  mark(step: TimelineStep, at: number = performance.timeOrigin + performance.now()): void {
+  mark(step: TimelineStep, at: number = Date.now()): void {
     if (!this.#marks.has(step)) this.#marks.set(step, at);
   }
 

@@ -82,7 +82,8 @@ export class CniChain {
 
   async del(attachment: CniAttachment): Promise<void> {
     const prevResult = this.#results.get(keyOf(attachment));
-    for (const plugin of this.#list.plugins.toReversed()) await this.#run('DEL', plugin, { attachment, prevResult });
+    for (const plugin of this.#list.plugins.toReversed())
+      await this.#run('DEL', plugin, { attachment, prevResult });
   }
 
   async status(): Promise<void> {
@@ -91,7 +92,10 @@ export class CniChain {
 
   /** Removes what is not of these attachments. */
   async gc(valid: readonly CniAttachment[]): Promise<void> {
-    const attachments = valid.map(({ sandboxId, ifName = 'eth0' }) => ({ containerID: sandboxId, ifname: ifName }));
+    const attachments = valid.map(({ sandboxId, ifName = 'eth0' }) => ({
+      containerID: sandboxId,
+      ifname: ifName,
+    }));
     for (const plugin of this.#list.plugins) {
       await this.#run('GC', plugin, { more: { 'cni.dev/valid-attachments': attachments } });
     }
@@ -134,10 +138,16 @@ export class CniChain {
 /** Runs one plugin to its end; gives its stdout. Throws CniFailure when it fails. */
 export async function runCniPlugin(
   type: string,
-  { node, environment, stdin }: { node: string; environment: Record<string, string>; stdin: string },
+  call: {
+    readonly node: string;
+    readonly environment: Readonly<Record<string, string>>;
+    readonly stdin: string;
+    readonly directories?: readonly string[];
+  },
 ): Promise<string> {
-  const path = PLUGIN_DIRS.map((directory) => join(directory, type)).find((candidate) => existsSync(candidate));
-  if (path === undefined) throw new Error(`no plugin ${type} in ${PLUGIN_DIRS.join(', ')}`);
+  const { node, environment, stdin, directories = PLUGIN_DIRS } = call;
+  const path = directories.map((directory) => join(directory, type)).find((file) => existsSync(file));
+  if (path === undefined) throw new Error(`no plugin ${type} in ${directories.join(', ')}`);
   const child = spawn('ip', ['netns', 'exec', node, path], {
     env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...environment },
     stdio: ['pipe', 'pipe', 'pipe'],

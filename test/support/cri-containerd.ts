@@ -57,6 +57,7 @@ export async function criContainerd(t: TestScope, options: CriOptions = {}): Pro
   const cri = new CriClient(containerd.address);
   t.teardown(() => cri[Symbol.dispose]());
 
+  await criReady(cri);
   for (const name of [PAUSE, BUSYBOX]) {
     const archive = join(directory, 'image.tar');
     await writeImage(archive, busyboxImage(name));
@@ -66,6 +67,26 @@ export async function criContainerd(t: TestScope, options: CriOptions = {}): Pro
   await importImage(containerd, cri, guest.archive, guest.name);
   const kubeletDir = join(directory, 'kubelet');
   return { containerd, cri, network, podNetwork, cgroups, kubeletDir };
+}
+
+/** SIGKILL and a new containerd; resolves when it serves CRI again. */
+export async function restartContainerd({ containerd, cri }: CriNode): Promise<void> {
+  await containerd.kill();
+  await containerd.start();
+  await criReady(cri);
+}
+
+/** The CRI plugin goes on starting after containerd has said that it is up, and refuses calls meanwhile. */
+async function criReady(cri: CriClient): Promise<void> {
+  for (;;) {
+    try {
+      await cri.call('ListPodSandbox', {});
+      return;
+    } catch (error) {
+      if (!/not initialized yet|UNAVAILABLE/.test(String(error))) throw error;
+      await delay(20);
+    }
+  }
 }
 
 /** Imports an image for pods and waits until the CRI plugin, which learns of it by an event, knows it. */

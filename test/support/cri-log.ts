@@ -2,7 +2,7 @@ import { existsSync, readFileSync, watch } from 'node:fs';
 import { basename, dirname } from 'node:path';
 
 /** Longer than any guest of the tests takes for anything. */
-const PATIENCE_MS = 120_000;
+const PATIENCE_MS = 60_000;
 
 /**
  * A container's log file as the CRI plugin writes it: `TIME STREAM TAG CONTENT`, tag `F` for a line that ends here and `P`
@@ -34,7 +34,8 @@ export class ContainerLog {
     });
     let wake = Promise.withResolvers<undefined>();
     const deadline = setTimeout(
-      () => wake.reject(new Error(`no ${String(pattern)} in the container's log:\n${this.text.slice(-3000)}`)),
+      () =>
+        wake.reject(new Error(`no ${String(pattern)} in the container's log:\n${this.text.slice(-3000)}`)),
       PATIENCE_MS,
     );
     try {

@@ -16,7 +16,11 @@ import type { CriNode } from './cri-containerd.ts';
 import { ContainerLog } from './cri-log.ts';
 import { ATTACH_CHANNEL, CriStream } from './cri-stream.ts';
 import type { ExpectText } from './expect-text.ts';
+import type { Teardown } from './temp-dir.ts';
 import { vmImage } from './vm-image.ts';
+
+/** Longer than the guest takes for anything. */
+const PATIENCE_MS = 60_000;
 
 export interface PodOptions {
   readonly name?: string;
@@ -54,8 +58,8 @@ export class CriPod {
     this.id = id;
   }
 
-  /** Rejects with what RunPodSandbox says. */
-  static async run(node: CriNode, options: PodOptions = {}): Promise<CriPod> {
+  /** The pod is removed when the test ends, if it is still there then. Rejects with what RunPodSandbox says. */
+  static async run(t: Teardown, node: CriNode, options: PodOptions = {}): Promise<CriPod> {
     const { name = 'web-0', handler = 'vm', attempt = 0, network = 'POD' } = options;
     const uid = options.uid ?? randomUUID();
     const config: PodSandboxConfig = {
@@ -70,7 +74,9 @@ export class CriPod {
     };
     mkdirSync(config.logDirectory ?? '', { recursive: true });
     const { podSandboxId } = await node.cri.call('RunPodSandbox', { config, runtimeHandler: handler });
-    return new CriPod(node, config, podSandboxId);
+    const pod = new CriPod(node, config, podSandboxId);
+    t.teardown(() => pod.remove());
+    return pod;
   }
 
   async status(): Promise<PodSandboxStatus> {
@@ -132,8 +138,14 @@ export class CriPod {
     await this.#node.cri.call('StopPodSandbox', { podSandboxId: this.id });
   }
 
+  /** Everything of the pod, in kubelet's order. What is gone already is fine. */
   async remove(): Promise<void> {
-    await this.#node.cri.call('RemovePodSandbox', { podSandboxId: this.id });
+    const { cri } = this.#node;
+    if ((await cri.call('ListPodSandbox', { filter: { id: this.id } })).items.length === 0) return;
+    const { containers } = await cri.call('ListContainers', { filter: { podSandboxId: this.id } });
+    await this.stop();
+    for (const { id } of containers) await cri.call('RemoveContainer', { containerId: id });
+    await cri.call('RemovePodSandbox', { podSandboxId: this.id });
   }
 
   /** What kubelet mounts into every container; none of it is a volume of the user's. */
@@ -244,7 +256,13 @@ export class Attached implements Disposable {
   async ask(line: string, pattern: RegExp): Promise<RegExpExecArray> {
     const from = this.output.text.length;
     this.type(line);
-    return await this.output.until(pattern, from);
+    // A stream that ends makes what is waited for fail, and tell what there was instead.
+    const late = setTimeout(() => this[Symbol.dispose](), PATIENCE_MS);
+    try {
+      return await this.output.until(pattern, from);
+    } finally {
+      clearTimeout(late);
+    }
   }
 
   type(line: string): void {

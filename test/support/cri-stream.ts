@@ -65,7 +65,7 @@ export class CriStream implements Disposable {
   /** Reads the answer to the handshake, and everything after it from then on. */
   async #begin(): Promise<void> {
     const answered = Promise.withResolvers<undefined>();
-    let pending = Buffer.alloc(0);
+    let pending: Buffer = Buffer.alloc(0);
     let open = false;
     this.#socket.on('data', (chunk: Buffer) => {
       pending = Buffer.concat([pending, chunk]);

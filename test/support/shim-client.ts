@@ -13,7 +13,7 @@ import {
 import { basename, join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
-import { containerd } from '#wire';
+import { containerd, type google, runtimeoptions } from '#wire';
 import { EventService } from './event-service.ts';
 import { leaks } from './leaks.ts';
 import { TaskClient } from './task-client.ts';
@@ -93,6 +93,29 @@ export class ShimClient {
       `accel = "tcg"\nstate_dir = "${this.directory}/vms"\ndata_dir = "${this.directory}/data"\n${lines}\n`,
     );
     return path;
+  }
+
+  /**
+   * A configuration whose QEMU is a shell script. It still tells its version, as that is asked first.
+   * @param script what it does when it is to run a machine; `$@` are QEMU's arguments.
+   */
+  configWithQemu(name: string, script: string): string {
+    const program = join(this.directory, `${name}.sh`);
+    const lines = ['#!/bin/sh', 'case $1 in -version | -machine) exec /usr/bin/qemu-system-x86_64 "$@" ;; esac', script];
+    writeFileSync(program, `${lines.join('\n')}\n`, { mode: 0o755 });
+    return this.writeConfig(`${name}.toml`, `qemu = "${program}"`);
+  }
+
+  /** The stand-in of stand-in-qemu.ts. */
+  configWithStandIn(name: string, ...deed: string[]): string {
+    const program = join(import.meta.dirname, 'stand-in-qemu.ts');
+    return this.configWithQemu(name, `exec ${process.execPath} ${program} ${deed.join(' ')} "$@"`);
+  }
+
+  /** `CreateTaskRequest.options` that name a configuration file. */
+  options(configPath: string): google.protobuf.Any.$Properties {
+    const value = runtimeoptions.v1.Options.encode({ configPath }).finish();
+    return { typeUrl: 'runtimeoptions.v1.Options', value };
   }
 
   async makeBundle(id: string, options: BundleOptions = {}): Promise<string> {

@@ -275,6 +275,11 @@ static napi_value set_child_subreaper(napi_env env, napi_callback_info info) {
   return nothing_or_throw(env, prctl(PR_SET_CHILD_SUBREAPER, on ? 1UL : 0UL, 0UL, 0UL, 0UL), "prctl");
 }
 
+static napi_value new_session(napi_env env, napi_callback_info info) {
+  if (!get_args(env, info, 0, NULL)) return NULL;
+  return nothing_or_throw(env, setsid() == -1 ? -1 : 0, "setsid");
+}
+
 static napi_value set_name(napi_env env, napi_callback_info info) {
   napi_value argv[1];
   char name[16];
@@ -334,6 +339,7 @@ static const struct {
     {"pidfdOpen", pidfd_open_pid},
     {"pidfdSendSignal", pidfd_signal},
     {"waitpid", wait_pid},
+    {"setsid", new_session},
     {"setChildSubreaper", set_child_subreaper},
     {"prctlSetName", set_name},
     {"schedSetaffinity", set_affinity},

@@ -1,9 +1,10 @@
 import { VmError } from '../../core/errors.ts';
 import type { Host } from '../../host/host.ts';
 import { findHandover, writeHandover } from '../handover.ts';
-import { attachmentMtu, enableForwarding, ensureGateway, expectAttachment } from './attachment.ts';
+import { attachmentMtu, ensureGateway, expectAttachment } from './attachment.ts';
 import type { CniEnvironment, Nic } from './cni-call.ts';
 import { CNI_CODE, CniError } from './cni-error.ts';
+import { enableForwarding } from './forwarding.ts';
 import { Ipam, type IpamResult } from './ipam.ts';
 import type { NetworkConfig } from './network-config.ts';
 import { planNic, type NicPlan } from './plan-nic.ts';

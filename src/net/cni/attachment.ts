@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { VmError } from '../../core/errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { GuestAddress, TapAttachment } from '../guest-network.ts';
@@ -8,10 +7,6 @@ import { ipFamily } from './ip-address.ts';
 const LINKS = '/sys/class/net';
 const IFF_UP = 1;
 const DEFAULT_MTU = 1500;
-const FORWARDING = {
-  4: '/proc/sys/net/ipv4/ip_forward',
-  6: '/proc/sys/net/ipv6/conf/all/forwarding',
-} as const;
 
 /**
  * Makes sure that what TAPs are to be attached to is there and up.
@@ -60,15 +55,6 @@ export async function ensureGateway(
   }
   await host.exec('ip', ['-batch', '-'], { ...options, input: `${lines.join('\n')}\n` });
   expectBridge(host, bridge);
-}
-
-/** The node passes on packets of the families that its guests have addresses of. */
-export function enableForwarding(host: Host, addresses: readonly GuestAddress[]): void {
-  for (const family of new Set(addresses.map(({ address }) => ipFamily(address)))) {
-    const path = FORWARDING[family];
-    // A sandboxed /proc may be read-only and right already.
-    if (host.readText(path).trim() === '0') host.writeText(path, '1');
-  }
 }
 
 /** The bridge a link is a port of; undefined for none, and where there is no such link. */
@@ -124,7 +110,8 @@ async function makeBridge(
   options: { signal?: AbortSignal },
 ): Promise<void> {
   // With an address of its own: else it takes that of a port, and changes it under the guests' feet with every port.
-  const mac = ['02', ...(randomBytes(5).toString('hex').match(/../g) ?? [])].join(':');
+  const tail = [...crypto.getRandomValues(new Uint8Array(5))];
+  const mac = ['02', ...tail.map((byte) => byte.toString(16).padStart(2, '0'))].join(':');
   const size = mtu === undefined ? [] : ['mtu', String(mtu)];
   try {
     await host.exec(

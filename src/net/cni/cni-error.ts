@@ -3,6 +3,7 @@ import { type ErrorKind, VmError } from '../../core/errors.ts';
 /** Codes of the CNI specification ("Error"), and ours from 100 on. docs/cni.md lists them. */
 export const CNI_CODE = {
   incompatibleVersion: 1,
+  unknownContainer: 3,
   environment: 4,
   io: 5,
   decoding: 6,
@@ -20,6 +21,7 @@ export type CniCode = (typeof CNI_CODE)[keyof typeof CNI_CODE];
 
 const KINDS: Readonly<Record<CniCode, ErrorKind>> = {
   [CNI_CODE.incompatibleVersion]: 'InvalidArgument',
+  [CNI_CODE.unknownContainer]: 'NotFound',
   [CNI_CODE.environment]: 'InvalidArgument',
   [CNI_CODE.io]: 'Internal',
   [CNI_CODE.decoding]: 'InvalidArgument',

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { sha1 } from '../../core/uuid-v5.ts';
 
 export const MAC_TYPE = 'a unicast MAC address such as "52:54:00:12:34:56"';
 
@@ -7,16 +7,8 @@ export const MAC_TYPE = 'a unicast MAC address such as "52:54:00:12:34:56"';
  * @param owner the pod's UID, or the sandbox's id where nobody told one.
  */
 export function deriveMac(owner: string, ifName: string): string {
-  const digest = createHash('sha256').update(`mac/${owner}/${ifName}`).digest('hex');
-  return `52:54:00:${digest.slice(0, 2)}:${digest.slice(2, 4)}:${digest.slice(4, 6)}`;
-}
-
-/**
- * MAC address of the node's end, the TAP itself: the guest's with a first byte above all that guests have, because a
- * bridge without an address of its own takes the lowest of its ports'.
- */
-export function tapMac(guestMac: string): string {
-  return `${guestMac.startsWith('fe:') ? 'fa' : 'fe'}${guestMac.slice(2)}`;
+  const tail = sha1(Buffer.from(`mac/${owner}/${ifName}`)).subarray(0, 3);
+  return ['52:54:00', ...[...tail].map((byte) => byte.toString(16).padStart(2, '0'))].join(':');
 }
 
 /** Lower case; undefined for a malformed, multicast or zero one. */

@@ -1,10 +1,11 @@
 import type { Host } from '../../host/host.ts';
 import type { CniCommand, CniEnvironment } from './cni-call.ts';
+import { type CniDns, NO_DNS, parseDns } from './cni-dns.ts';
 import { CNI_CODE, CniError } from './cni-error.ts';
 import { execPlugin, findPlugin, type PluginEnd } from './exec-plugin.ts';
 import { canonicalIp, ipFamily, type IpPrefix, parsePrefix } from './ip-address.ts';
 import { JsonField } from './json-field.ts';
-import { type CniDns, type NetworkIdentity, parseDns } from './network-config.ts';
+import type { NetworkIdentity } from './network-config.ts';
 
 /** What an IPAM plugin gave (CNI specification, "Delegated Plugins (IPAM)"). */
 export interface IpamResult {
@@ -21,11 +22,7 @@ export interface IpamRoute {
   readonly rest: Readonly<Record<string, unknown>>;
 }
 
-const NOTHING: IpamResult = {
-  ips: [],
-  routes: [],
-  dns: { nameservers: [], domain: undefined, search: [], options: [] },
-};
+const NOTHING: IpamResult = { ips: [], routes: [], dns: NO_DNS };
 
 /** IPAM plugins released before version 1.1 of the specification are asked in this one. */
 const BEFORE_1_1 = '1.0.0';
@@ -132,9 +129,14 @@ function parseRoute(field: JsonField): IpamRoute {
   };
 }
 
-/** Codes by which a plugin from before 1.1 refuses the version (1) or the command (4). */
+/**
+ * Whether a plugin is from before 1.1: it does not know the version (1), nor the commands of it (4), for which it may
+ * look only after it has missed a container's id (3).
+ */
 function isOlder(code: unknown): boolean {
-  return code === CNI_CODE.incompatibleVersion || code === CNI_CODE.environment;
+  return (
+    [CNI_CODE.incompatibleVersion, CNI_CODE.unknownContainer, CNI_CODE.environment] as unknown[]
+  ).includes(code);
 }
 
 function inVersion(document: JsonField, cniVersion: string): string {

@@ -1,10 +1,10 @@
 import { show } from '../../core/spec-field.ts';
 import { suggestName } from '../../core/nearest-name.ts';
 import type { TapAttachment } from '../guest-network.ts';
+import { type CniDns, firstDns, parseDns, parseRuntimeDns } from './cni-dns.ts';
 import { CNI_CODE, CniError } from './cni-error.ts';
 import { CNI_VERSIONS, type CniVersion, findVersion } from './cni-version.ts';
 import { MAC_TYPE, parseMac } from './guest-mac.ts';
-import { canonicalIp } from './ip-address.ts';
 import { JsonField } from './json-field.ts';
 import { IF_NAME, IF_NAME_TYPE, NETWORK_NAME } from './names.ts';
 
@@ -31,20 +31,12 @@ export interface NetworkConfig extends NetworkIdentity {
   readonly isDefaultGateway: boolean | undefined;
   /** What the runtime asked for, by `runtimeConfig.mac` (capability `mac`) or `args.cni.mac`. */
   readonly mac: string | undefined;
-  /** Instead of IPAM's where it says anything. */
-  readonly dns: CniDns | undefined;
+  /** Instead of IPAM's where it says anything: what the runtime said, else the configuration. */
+  readonly dns: CniDns;
 }
 
-/** `dns` of configurations and results. */
-export interface CniDns {
-  readonly nameservers: readonly string[];
-  readonly domain: string | undefined;
-  readonly search: readonly string[];
-  readonly options: readonly string[];
-}
-
-/** Keys of the configuration. Those with a dot or slash in them are the runtime's. */
-const KEYS = [
+/** Keys of the configuration, all in docs/cni.md. Those with a dot or slash in them are the runtime's. */
+export const CONFIG_KEYS = [
   ...[
     'cniVersion',
     'name',
@@ -70,11 +62,12 @@ const MAX_MTU = 65_521;
  */
 export function parseNetworkIdentity(text: string): NetworkIdentity {
   const document = new JsonField(decode(text), 'the network configuration', invalid);
-  const cniVersion = findVersion(document.at('cniVersion').value);
+  const said = document.at('cniVersion').value;
+  const cniVersion = findVersion(said);
   if (cniVersion === undefined) {
     throw new CniError(
       CNI_CODE.incompatibleVersion,
-      `cniVersion of the network configuration is ${show(document.at('cniVersion').value)}; vm-tap knows ${CNI_VERSIONS.join(', ')}`,
+      `cniVersion of the network configuration is ${said === undefined ? 'missing' : show(said)}; vm-tap knows ${CNI_VERSIONS.join(', ')}`,
     );
   }
   return {
@@ -95,8 +88,8 @@ export function parseNetworkIdentity(text: string): NetworkIdentity {
 export function parseNetworkConfig(identity: NetworkIdentity): NetworkConfig {
   const { document } = identity;
   for (const key of Object.keys(document.object() ?? {})) {
-    if (KEYS.includes(key) || /[./]/.test(key)) continue;
-    throw invalid(`unknown key "${key}" in the network configuration; ${suggestName(key, KEYS)}`);
+    if (CONFIG_KEYS.includes(key) || /[./]/.test(key)) continue;
+    throw invalid(`unknown key "${key}" in the network configuration; ${suggestName(key, CONFIG_KEYS)}`);
   }
   document
     .at('mac')
@@ -112,28 +105,10 @@ export function parseNetworkConfig(identity: NetworkIdentity): NetworkConfig {
     mac:
       document.at('runtimeConfig').at('mac').parsedText(MAC_TYPE, parseMac) ??
       document.at('args').at('cni').at('mac').parsedText(MAC_TYPE, parseMac),
-    dns: document.at('dns').value === undefined ? undefined : parseDns(document.at('dns')),
+    dns: firstDns(parseRuntimeDns(document.at('runtimeConfig').at('dns')), parseDns(document.at('dns'))),
   };
   expectSense(config);
   return config;
-}
-
-/** `dns` of a configuration or a result. */
-export function parseDns(field: JsonField): CniDns {
-  const texts = (key: string): string[] =>
-    field
-      .at(key)
-      .list()
-      .map((entry) => entry.requiredText('a string that is not empty', (text) => text || undefined));
-  return {
-    nameservers: field
-      .at('nameservers')
-      .list()
-      .map((entry) => entry.requiredText('an IP address', canonicalIp)),
-    domain: field.at('domain').text() || undefined,
-    search: texts('search'),
-    options: texts('options'),
-  };
 }
 
 function decode(text: string): unknown {
@@ -177,7 +152,12 @@ function parseAttachment(document: JsonField): TapAttachment {
   throw invalid('bridge of the network configuration makes no sense with mode "routed": remove one of both');
 }
 
-function expectSense({ attachment, isGateway, ipam, mtu }: NetworkConfig): void {
+function expectSense({ attachment, isGateway, ipam, mtu, document }: NetworkConfig): void {
+  if (document.at('runtimeConfig').at('bandwidth').object() !== undefined) {
+    throw invalid(
+      'runtimeConfig.bandwidth of the network configuration: vm-tap limits no bandwidth; remove that capability',
+    );
+  }
   if (mtu !== undefined && mtu < MIN_MTU) {
     throw invalid(
       `mtu of the network configuration is ${mtu}; it must be from ${MIN_MTU} to ${MAX_MTU}, or 0 for the bridge’s`,

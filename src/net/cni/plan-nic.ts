@@ -1,11 +1,12 @@
-import type { GuestAddress, GuestDns } from '../guest-network.ts';
+import type { GuestAddress } from '../guest-network.ts';
 import type { StoredHandover } from '../handover.ts';
 import { tapName } from '../tap-name.ts';
 import type { Nic } from './cni-call.ts';
+import { type CniDns, firstDns, guestDns } from './cni-dns.ts';
 import { deriveMac } from './guest-mac.ts';
 import { ipFamily, maxPrefix, networkOf } from './ip-address.ts';
 import type { IpamResult, IpamRoute } from './ipam.ts';
-import type { CniDns, NetworkConfig } from './network-config.ts';
+import type { NetworkConfig } from './network-config.ts';
 
 /** Everything about one NIC, before anything is made. */
 export interface NicPlan {
@@ -18,8 +19,8 @@ export interface NicPlan {
 const DEFAULT_ROUTE = { 4: '0.0.0.0/0', 6: '::/0' } as const;
 
 /**
- * What the node answers to as the gateway of a routed guest. A guest with a /32 has no neighbours, so one link-local
- * address serves all guests of all nodes, and a guest may move.
+ * What the node answers to as the gateway of a routed guest. IPv4: IPAM's own where it has one, by proxy ARP. IPv6: a
+ * link-local address, since router advertisements can name no other (RFC 4861, 4.2).
  */
 const ROUTED_GATEWAY = { 4: '169.254.1.1', 6: 'fe80::1' } as const;
 
@@ -27,7 +28,7 @@ const ROUTED_GATEWAY = { 4: '169.254.1.1', 6: 'fe80::1' } as const;
 export function planNic(config: NetworkConfig, nic: Nic, ipam: IpamResult, mtu: number): NicPlan {
   const addresses = planAddresses(config, ipam);
   const routes = planRoutes(config, nic, ipam, addresses);
-  const dns = saysAnything(config.dns) ? config.dns : ipam.dns;
+  const dns = firstDns(config.dns, ipam.dns);
   return {
     handover: {
       version: 1,
@@ -53,7 +54,7 @@ export function planNic(config: NetworkConfig, nic: Nic, ipam: IpamResult, mtu: 
 function planAddresses({ attachment }: NetworkConfig, { ips }: IpamResult): GuestAddress[] {
   return ips.map(({ prefix: { address, prefixLength }, gateway }) =>
     attachment.kind === 'routed'
-      ? { address, prefixLength: maxPrefix(address), gateway: ROUTED_GATEWAY[ipFamily(address)] }
+      ? { address, prefixLength: maxPrefix(address), gateway: routedGateway(address, gateway) }
       : { address, prefixLength, gateway },
   );
 }
@@ -92,17 +93,7 @@ function planRoutes(
   return routes;
 }
 
-function saysAnything(dns: CniDns | undefined): dns is CniDns {
-  if (dns === undefined) return false;
-  return (
-    dns.domain !== undefined || [dns.nameservers, dns.search, dns.options].some((list) => list.length > 0)
-  );
-}
-
-/** resolv.conf(5): a domain is a search list of one. */
-function guestDns({ nameservers, domain, search }: CniDns): GuestDns {
-  return {
-    nameservers,
-    search: domain === undefined || search.includes(domain) ? search : [domain, ...search],
-  };
+function routedGateway(address: string, gateway: string | undefined): string {
+  const family = ipFamily(address);
+  return family === 4 && gateway !== undefined ? gateway : ROUTED_GATEWAY[family];
 }

@@ -1,8 +1,7 @@
-import type { CniVersion } from './cni-version.ts';
-import { isAtLeast } from './cni-version.ts';
-import { tapMac } from './guest-mac.ts';
+import { tapMac } from '../tap-name.ts';
+import type { CniDns } from './cni-dns.ts';
+import { type CniVersion, isAtLeast } from './cni-version.ts';
 import { ipFamily } from './ip-address.ts';
-import type { CniDns } from './network-config.ts';
 import type { NicPlan } from './plan-nic.ts';
 
 /**

@@ -27,6 +27,19 @@ export function encodeDomainNames(names: readonly string[], compression: 'compre
   return Uint8Array.from(bytes);
 }
 
+/** As many of the names, from the first on, as fit into `room` bytes; empty when not even one does. */
+export function encodeFittingDomainNames(
+  names: readonly string[],
+  compression: 'compressed' | 'plain',
+  room: number,
+): Uint8Array {
+  for (let count = names.length; count > 0; count--) {
+    const bytes = encodeDomainNames(names.slice(0, count), compression);
+    if (bytes.length <= room) return bytes;
+  }
+  return new Uint8Array();
+}
+
 function labelsOf(name: string): readonly string[] {
   return name.replace(/\.$/, '').split('.');
 }

@@ -42,6 +42,10 @@ export function planGuestLease(guest: GuestInterface, options: LeaseOptions = {}
   const domain = guest.dns.search.find((name) => !isDomainName(name));
   if (domain !== undefined) throw unusable(guest, 'dns.search', domain, 'a domain name');
 
+  if (options.hostname !== undefined && !isDomainName(options.hostname)) {
+    throw unusable(guest, 'hostname', options.hostname, 'a host name');
+  }
+
   const serverMac = sameBytes(mac, SERVER_MAC) ? SERVER_MAC_OF_A_GUEST_WITH_THAT_ONE : SERVER_MAC;
   const nameservers = guest.dns.nameservers.map((text) => {
     const address = parseIp(text);

@@ -1,6 +1,6 @@
 import { VmError } from '../../core/errors.ts';
 import type { GuestInterface } from '../guest-network.ts';
-import { contains, isUnspecified, parseCidr, parseIp, type Prefix, prefixOf, sameBytes } from './ip-bytes.ts';
+import { contains, isUnspecified, parseCidr, parseIp, type Prefix, prefixOf } from './ip-bytes.ts';
 
 /** What one address family of an interface has, parsed. */
 export interface FamilyPlan {
@@ -21,9 +21,8 @@ export interface InterfaceRoute {
 }
 
 /**
- * The addresses and routes of one family (4 or 16 bytes). A route without gateway goes by the gateway of the first address
- * that has one, as in a CNI result, except the route to that gateway alone; without any gateway, or with the gateway
- * 0.0.0.0 or ::, it is on-link. Throws InvalidArgument that names the field.
+ * The addresses and routes of one family (4 or 16 bytes). A route without gateway, or with the gateway 0.0.0.0 or ::, is
+ * on-link. Throws InvalidArgument that names the field.
  */
 export function planFamily(guest: GuestInterface, bytes: 4 | 16): FamilyPlan {
   const unusable = (field: string, value: string): VmError =>
@@ -35,35 +34,28 @@ export function planFamily(guest: GuestInterface, bytes: 4 | 16): FamilyPlan {
     if (text === undefined) return undefined;
     const gateway = parseIp(text);
     if (gateway?.length !== family) throw unusable(field, text);
-    return gateway;
+    return isUnspecified(gateway) ? undefined : gateway;
   };
 
-  const addresses = guest.addresses.map(({ address: text, prefixLength, gateway }) => {
+  const addresses = guest.addresses.map(({ address: text, prefixLength }) => {
     const address = parseIp(text);
-    const prefix = parseCidr(`${text}/${prefixLength}`);
-    if (address === undefined || prefix === undefined)
+    const subnet = parseCidr(`${text}/${prefixLength}`);
+    if (address === undefined || subnet === undefined) {
       throw unusable('addresses.address', `${text}/${prefixLength}`);
-    return { address, subnet: prefix, gateway: gatewayOf('addresses.gateway', gateway, address.length) };
+    }
+    return { address, subnet };
   });
   const routes = guest.routes.map(({ destination: text, gateway }) => {
     const destination = parseCidr(text);
     if (destination === undefined) throw unusable('routes.destination', text);
     return { destination, gateway: gatewayOf('routes.gateway', gateway, destination.network.length) };
   });
-
-  const ours = addresses.filter(({ address }) => address.length === bytes);
-  const usual = ours.find(({ gateway }) => gateway !== undefined)?.gateway;
-  const resolved = routes
-    .filter(({ destination }) => destination.network.length === bytes)
-    .map(({ destination, gateway = usual }) => ({
-      destination,
-      gateway: onLinkIsUndefined(destination, gateway),
-    }));
+  const ours = routes.filter(({ destination }) => destination.network.length === bytes);
   return {
-    addresses: ours.map(({ address, subnet }) => ({ address, subnet })),
+    addresses: addresses.filter(({ address }) => address.length === bytes),
     routes: [
-      ...resolved.filter(({ gateway }) => gateway === undefined),
-      ...resolved.filter(({ gateway }) => gateway !== undefined),
+      ...ours.filter(({ gateway }) => gateway === undefined),
+      ...ours.filter(({ gateway }) => gateway !== undefined),
     ],
   };
 }
@@ -80,10 +72,4 @@ export function isOnLink(plan: FamilyPlan, gateway: Uint8Array): boolean {
 
 export function hostRoute(address: Uint8Array): InterfaceRoute {
   return { destination: prefixOf(address, address.length * 8), gateway: undefined };
-}
-
-function onLinkIsUndefined(destination: Prefix, gateway: Uint8Array | undefined): Uint8Array | undefined {
-  if (gateway === undefined || isUnspecified(gateway)) return undefined;
-  const toItself = destination.length === gateway.length * 8 && sameBytes(destination.network, gateway);
-  return toItself ? undefined : gateway;
 }

@@ -27,6 +27,9 @@ export interface Lease6 {
   readonly nameservers: readonly Uint8Array[];
 }
 
+/** Of 32 and 24 bytes: two times so many leave room in the smallest packet. */
+const MAX_PREFIXES = 16;
+
 /** @param omissions gets a sentence for each thing that the guest will not learn */
 export function planLease6(
   guest: GuestInterface,
@@ -53,8 +56,19 @@ export function planLease6(
           : 'they go by another gateway than the rest'),
     );
   }
+  const advertised = unique(plan.routes.map(({ destination }) => destination)).length + plan.addresses.length;
+  if (advertised > MAX_PREFIXES) {
+    omissions.push(
+      `${guest.ifName} has ${advertised} IPv6 addresses and routes, of which at most ${MAX_PREFIXES} on-link prefixes ` +
+        `and ${MAX_PREFIXES} routes fit into a router advertisement`,
+    );
+  }
   const subnets = plan.addresses.map(({ subnet }) => subnet).filter(({ length }) => length < 128);
-  const onLinkRoutes = plan.routes.filter(({ gateway: by }) => by === undefined);
+  const onLinkRoutes = plan.routes
+    .filter(
+      (route) => route.gateway === undefined && !isDefault(route) && isAdvertised(route.destination.network),
+    )
+    .map(({ destination }) => destination);
   const carried = plan.routes.filter((route) => known !== undefined && isPrimary(route));
   return {
     addresses: plan.addresses.map(({ address }) => address),
@@ -63,8 +77,11 @@ export function planLease6(
     routerAddress: known?.address ?? serverAddress,
     routerMac: known?.mac,
     isDefaultRouter: carried.some(isDefault),
-    onLink: unique([...subnets, ...onLinkRoutes.map(({ destination }) => destination)]),
-    routes: unique(carried.filter((route) => !isDefault(route)).map(({ destination }) => destination)),
+    onLink: unique([...subnets, ...onLinkRoutes]).slice(0, MAX_PREFIXES),
+    routes: unique(carried.filter((route) => !isDefault(route)).map(({ destination }) => destination)).slice(
+      0,
+      MAX_PREFIXES,
+    ),
     nameservers,
   };
 }
@@ -104,6 +121,9 @@ function routerOf(
   }
   return { address: serverAddress, mac };
 }
+
+/** Every host has routes to link-local and multicast addresses by itself, and ignores them here (RFC 4861, section 5.5.3). */
+const isAdvertised = (network: Uint8Array): boolean => !isLinkLocalIpv6(network) && network[0] !== 0xff;
 
 /** RFC 4291, appendix A. */
 function linkLocalOf(mac: Uint8Array): Uint8Array {

@@ -103,7 +103,10 @@ export interface PodSandboxStatus {
   readonly state: 'SANDBOX_READY' | 'SANDBOX_NOTREADY';
   readonly createdAt: number;
   /** Null-like (an empty ip) on the host's network. */
-  readonly network: { readonly ip: string; readonly additionalIps: readonly { readonly ip: string }[] } | null;
+  readonly network: {
+    readonly ip: string;
+    readonly additionalIps: readonly { readonly ip: string }[];
+  } | null;
   readonly annotations: StringMap;
   readonly runtimeHandler: string;
 }

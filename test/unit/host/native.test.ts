@@ -232,6 +232,9 @@ void t.test('a wrong argument at any place throws, names it and never crashes', 
     dup: [9999],
     tunSetIff: [9999, 'x', 0],
     tunSetInt: [9999, 'owner', 0],
+    packetSocket: ['x', Buffer.alloc(8), 0],
+    watchReadable: [9999, () => undefined],
+    unwatch: [9999],
     pidfdOpen: [2 ** 31 - 1],
     pidfdSendSignal: [9999, 0],
     waitpid: [2 ** 31 - 1, 1],
@@ -261,6 +264,7 @@ void t.test('a wrong argument at any place throws, names it and never crashes', 
   const functions: Readonly<Record<string, unknown>> = { ...native };
   fc.assert(
     fc.property(fc.constantFrom(...places), fc.constantFrom(...broken), ({ name, args, place }, value) => {
+      fc.pre(typeof value !== 'function' || typeof args[place] !== 'function');
       const call = functions[name] as (...args: readonly unknown[]) => unknown;
       t.throws(() => call(...args.with(place, value)), { name: /^(Type|Range)Error$/ }, `${name} ${place}`);
       t.throws(() => call(...args.slice(0, place)), { name: 'TypeError' }, `${name} without ${place}`);

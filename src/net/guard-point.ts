@@ -1,0 +1,26 @@
+import type { TapAttachment } from './guest-network.ts';
+import type { Netns } from './ip-command.ts';
+import { checkLinkName } from './link-name.ts';
+
+/** Where what a guest sends is checked. */
+export interface GuardPoint {
+  /** Of netfilter: at the ports of Linux bridges, or where a TAP that is no such port takes a frame in. */
+  readonly hook: 'bridge' | 'ingress';
+  readonly tap: string;
+  readonly netns: Netns;
+  /** The link every frame that passes is sent out on; undefined leaves it to the bridge or the IP stack. */
+  readonly forwardTo: string | undefined;
+}
+
+export function guardTap(tap: string, attachment: TapAttachment): GuardPoint {
+  const hook = attachment.kind === 'bridge' ? 'bridge' : 'ingress';
+  return { hook, tap: checkLinkName(tap), netns: undefined, forwardTo: undefined };
+}
+
+/**
+ * For a TAP beside a pod's link. A redirect by tc on the TAP would come before netfilter, and what tc redirects passes by
+ * netfilter's egress hooks as well; so here the guard does the redirect.
+ */
+export function guardMirroredTap(netns: string, tap: string, link: string): GuardPoint {
+  return { hook: 'ingress', tap: checkLinkName(tap), netns, forwardTo: checkLinkName(link) };
+}

@@ -1,0 +1,120 @@
+import { VmError } from '../core/errors.ts';
+import { canonicalIp, ipFamily } from './cni/ip-address.ts';
+import type { GuestInterface } from './guest-network.ts';
+import type { GuardPoint } from './guard-point.ts';
+import { GUARD_PRIORITY, GUARD_REASONS, guardRules } from './guard-rules.ts';
+
+/** What a guest may use. */
+export type GuardedGuest = Pick<GuestInterface, 'mac' | 'addresses' | 'routes'>;
+
+/** Lets a guest into the sets, for a table that has our rules; idempotent, counters are kept. */
+export function renderGuard(point: GuardPoint, guest: GuardedGuest): string {
+  const { table, marker } = guardRules(point.hook);
+  const gateways = routersOf(guest);
+  return lines([
+    `flush chain ${table} ${marker}`,
+    ...ownElements(point, guest).map((element) => `add element ${table} ${element}`),
+    // They are many guests' routers, so they stay when this one goes.
+    ...(gateways.length > 0 ? [`add element ${table} reserved6 { ${gateways.join(', ')} }`] : []),
+    ...(point.hook === 'bridge' ? [] : hookChains(point, table)),
+  ]);
+}
+
+/** Takes a guest out again. Each element is added first, since deleting what is not there fails. */
+export function renderUnguard(point: GuardPoint, guest: GuardedGuest): string {
+  const { table } = guardRules(point.hook);
+  return lines([
+    ...(point.hook === 'bridge' ? [] : dropChains(point.tap, table)),
+    ...ownElements(point, guest).flatMap((element) => [
+      `add element ${table} ${element}`,
+      `delete element ${table} ${element}`,
+    ]),
+  ]);
+}
+
+function ownElements({ tap }: GuardPoint, { mac, addresses }: GuardedGuest): string[] {
+  const name = `"${tap}"`;
+  const all = addresses.map(({ address }) => checkAddress(address));
+  const byMac = linkLocalOf(checkMac(mac));
+  const ipv4s = all.filter((address) => ipFamily(address) === 4);
+  const ipv6s = [...new Set([...all.filter((address) => ipFamily(address) === 6).map(bits), byMac])];
+  return [
+    `macs { ${name} . ${mac} }`,
+    ...(ipv4s.length > 0 ? [`ipv4s { ${ipv4s.map((address) => `${name} . ${address}`).join(', ')} }`] : []),
+    `ipv6s { ${ipv6s.map((address) => `${name} . ${address}`).join(', ')} }`,
+    `reserved6 { ${byMac} }`,
+    ...GUARD_REASONS.map((reason) => `dropped_${reason} { ${name} }`),
+    `guests { ${name} }`,
+  ];
+}
+
+/** The TAP's own hook: first what drops, then what sends on. */
+function hookChains({ tap, forwardTo }: GuardPoint, table: string): string[] {
+  const [guard, forward] = chainsOf(tap);
+  const base = (chain: string, priority: number): string =>
+    `add chain ${table} ${chain} { type filter hook ingress device "${tap}" priority ${priority}; policy accept; }`;
+  return [
+    // Made anew: they may be bound to a link of that name that is no more.
+    ...dropChains(tap, table),
+    base(guard, GUARD_PRIORITY),
+    `add rule ${table} ${guard} goto guest`,
+    ...(forwardTo === undefined
+      ? []
+      : [base(forward, 0), `add rule ${table} ${forward} fwd to "${forwardTo}"`]),
+  ];
+}
+
+function dropChains(tap: string, table: string): string[] {
+  return chainsOf(tap).flatMap((chain) => [`add chain ${table} ${chain}`, `delete chain ${table} ${chain}`]);
+}
+
+function chainsOf(tap: string): [guard: string, forward: string] {
+  return [`guard_${tap}`, `forward_${tap}`];
+}
+
+/** Link-local IPv6 gateways. */
+function routersOf({ addresses, routes }: GuardedGuest): string[] {
+  const gateways = [...addresses, ...routes].flatMap(({ gateway }) =>
+    gateway === undefined ? [] : [gateway],
+  );
+  const routers = gateways.map(checkAddress).filter((address) => /^fe[89ab]/.test(address));
+  return [...new Set(routers.map(bits))];
+}
+
+/** RFC 4291, appendix A: what a guest makes of its MAC address unless it is told otherwise. */
+function linkLocalOf(mac: string): string {
+  const [first = 0, ...rest] = mac.split(':').map((pair) => Number.parseInt(pair, 16));
+  const id = [first ^ 0x02, ...rest.slice(0, 2), 0xff, 0xfe, ...rest.slice(2)];
+  return `0xfe80000000000000${id.map((byte) => byte.toString(16).padStart(2, '0')).join('')}`;
+}
+
+/** An IPv6 address, in canonical text, as the number nft takes for raw bits. */
+function bits(address: string): string {
+  const [head = '', tail] = address.split('::');
+  const groups = (text: string): string[] => (text === '' ? [] : text.split(':'));
+  const before = groups(head);
+  const after = groups(tail ?? '');
+  const zeros = new Array<string>(8 - before.length - after.length).fill('0');
+  return `0x${[...before, ...zeros, ...after].map((group) => group.padStart(4, '0')).join('')}`;
+}
+
+function checkAddress(address: string): string {
+  const canonical = canonicalIp(address);
+  if (canonical !== undefined) return canonical;
+  throw new VmError(
+    'InvalidArgument',
+    `${JSON.stringify(address)} is no IP address the guard could check; use one`,
+  );
+}
+
+function checkMac(mac: string): string {
+  if (/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/.test(mac)) return mac;
+  throw new VmError(
+    'InvalidArgument',
+    `${JSON.stringify(mac)} is no MAC address the guard could check; use six pairs of lower-case hex digits`,
+  );
+}
+
+function lines(text: readonly string[]): string {
+  return `${text.join('\n')}\n`;
+}
