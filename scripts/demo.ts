@@ -79,11 +79,12 @@ async function runVm(containerd: Containerd, image: DemoImage): Promise<Seen | u
     stdio: terminal ? 'inherit' : ['ignore', 'inherit', 'inherit'],
   });
   const exited = once(ctr, 'close');
-  const watched = started.then(() => watch(containerd, terminal));
+  // A guest that ends before it was seen up has nothing to show.
+  const watched = started.then(() => watch(containerd, terminal)).catch(() => undefined);
   const [status] = (await exited) as [number | null];
   process.stdout.write('\n');
   say(`the VM has ended with status ${status ?? 'unknown'}`);
-  return await Promise.race([watched, Promise.resolve(undefined)]).catch(() => undefined);
+  return await watched;
 }
 
 async function taskStarted(containerd: Containerd): Promise<void> {

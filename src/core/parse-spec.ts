@@ -31,6 +31,11 @@ export function parseVmSpec(input: {
   readonly namespace: string;
   readonly spec: unknown;
   readonly config: Config;
+  /**
+   * Whether the pod's sandbox has a network namespace of its own; without it the spec decides. A container's spec cannot:
+   * containerd names the sandbox's `/proc/PID/ns/net` in it even with `hostNetwork`.
+   */
+  readonly podNetwork?: boolean;
 }): VmSpec {
   const { id, namespace, config } = input;
   const spec = new SpecField(input.spec, 'config.json');
@@ -62,7 +67,7 @@ export function parseVmSpec(input: {
       said,
       identity.mac,
       config,
-      hasPodNetwork(owner, spec.at('linux').at('namespaces')),
+      input.podNetwork ?? hasPodNetwork(owner, spec.at('linux').at('namespaces')),
     ),
     rootDiskBytes: said['root-size'] === undefined ? undefined : Math.ceil(said['root-size'] / MIB) * MIB,
     cgroupsPath: parseCgroupsPath(spec.at('linux').at('cgroupsPath')),
@@ -192,7 +197,7 @@ function parseNetwork(
   return { mode: 'pod', wanted: mode === 'pod' ? 'any' : mode };
 }
 
-/** A pod with `hostNetwork` has no network namespace in its spec. */
+/** A pod with `hostNetwork` has no network namespace in its sandbox's spec. */
 function hasPodNetwork(owner: VmOwner, namespaces: SpecField): boolean {
   return owner.kind === 'pod' && namespaces.items().some((entry) => entry.at('type').text() === 'network');
 }

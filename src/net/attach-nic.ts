@@ -25,7 +25,7 @@ export interface PodNic {
 
 /**
  * Mode `tap`: opens the TAP of a hand-over, guards it and makes it a port of its network. All or nothing: what was done
- * is undone when this throws. The tests measure it: about 12 ms, of which the commands run side by side.
+ * is undone when this throws. Two commands run side by side, `ip` and `nft`; test/integration/net-nic.test.ts says how long.
  */
 export async function openTapNic(
   deps: TapDeps,

@@ -1,12 +1,11 @@
 import { VmError } from '../core/errors.ts';
 
-/** What containerd (or our own `start`) asked this program to do. */
+/** What containerd asked this program to do. */
 export type ShimCommand =
   | { readonly action: 'version' }
   | { readonly action: 'info' }
   | { readonly action: 'start'; readonly flags: ShimFlags }
-  | { readonly action: 'delete'; readonly flags: ShimFlags }
-  | { readonly action: 'serve'; readonly flags: ShimFlags };
+  | { readonly action: 'delete'; readonly flags: ShimFlags };
 
 export interface ShimFlags {
   readonly namespace: string;
@@ -80,7 +79,7 @@ export function parseShimArgs(argv: readonly string[]): ShimCommand {
     debug: set.has('debug'),
   };
   const action = argv[i];
-  if (action === undefined) return { action: 'serve', flags };
+  if (action === undefined) throw invalid('the action is missing; it must be start or delete');
   if (action === 'start' || action === 'delete') return { action, flags };
   throw invalid(`action "${action}" is not known; it must be start or delete`);
 }

@@ -20,6 +20,8 @@ export type CreateTask = (request: TaskRequest, signal: AbortSignal) => Promise<
 export function createTask(deps: CreateTaskDeps): CreateTask {
   let netns: string | undefined;
   let vm: VmTask | undefined;
+  /** The VM that is being created: it counts before it is there. */
+  let creating: string | undefined;
   return async (request, signal) => {
     const bundle = readOciBundle(deps.host, request.bundle);
     const prepared = { request, bundle, config: loadConfig(deps.host, deps.env, request.options) };
@@ -28,14 +30,20 @@ export function createTask(deps: CreateTaskDeps): CreateTask {
       ({ netns } = bundle);
       return sandbox;
     }
-    if (vm !== undefined && vm.status !== 'stopped') {
+    const taken = creating ?? (vm?.status === 'stopped' ? undefined : vm?.id);
+    if (taken !== undefined) {
       throw new VmError(
         'FailedPrecondition',
-        `the pod has a VM already (container "${vm.id}"); a pod of this runtime has one container, so give "${request.id}" a pod of its own or another runtimeClassName`,
+        `the pod has a VM already (container "${taken}"); a pod of this runtime has one container, so give "${request.id}" a pod of its own or another runtimeClassName`,
       );
     }
-    vm = await createVmTask(deps, prepared, netns, signal);
-    return vm;
+    creating = request.id;
+    try {
+      vm = await createVmTask(deps, prepared, netns, signal);
+      return vm;
+    } finally {
+      creating = undefined;
+    }
   };
 }
 

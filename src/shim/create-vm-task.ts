@@ -27,7 +27,8 @@ export async function createVmTask(
   const timeline = deps.timeline.fork();
   timeline.mark('create-called');
   const plan = parseStdio(request);
-  const spec = parseVmSpec({ id, namespace: deps.namespace, spec: bundle.spec, config });
+  const podNetwork = netns !== undefined;
+  const spec = parseVmSpec({ id, namespace: deps.namespace, spec: bundle.spec, config, podNetwork });
 
   await using undo = new AsyncDisposableStack();
   const machine = await createMachine(

@@ -2,7 +2,6 @@ import { dirname } from 'node:path';
 import type { Host } from '../host/host.ts';
 import type { Native } from '../host/native.ts';
 import { openFlags } from '../host/open-flags.ts';
-import { socketAnswers } from './socket-probe.ts';
 
 /** flock(2) */
 const LOCK_EX = 2;
@@ -22,5 +21,7 @@ export function lockSocketDirectory(host: Host, native: Native, socketPath: stri
 export async function removeDeadSocket(host: Host, native: Native, path: string): Promise<void> {
   if (host.inspect(path)?.kind !== 'socket') return;
   using _turn = lockSocketDirectory(host, native, path);
+  // `start` takes only the lock from here, and does without node:net.
+  const { socketAnswers } = await import('./socket-probe.ts');
   if (!(await socketAnswers(path))) host.remove(path);
 }

@@ -1,5 +1,6 @@
 import { VmError, describeError } from '../core/errors.ts';
 import { parseShimArgs } from './args.ts';
+import { start } from './start.ts';
 import { VERSION } from '../vm/version.ts';
 
 /**
@@ -16,13 +17,10 @@ async function main(argv: readonly string[]): Promise<void> {
       (await import('./info.ts')).writeInfo();
       return;
     case 'start':
-      await (await import('./start.ts')).start(command.flags);
+      await start(command.flags);
       return;
     case 'delete':
       await (await import('./delete.ts')).deleteTask(command.flags);
-      return;
-    case 'serve':
-      await (await import('./serve.ts')).serve(command.flags);
   }
 }
 

@@ -4,7 +4,6 @@ import { textLogger } from '../core/logger.ts';
 import { LinuxHost } from '../host/linux-host.ts';
 import { logFifo } from '../host/log-fifo.ts';
 import { loadNative } from '../host/native.ts';
-import { leanHeap } from '../host/lean-heap.ts';
 import { TtrpcServer } from '../ttrpc/server.ts';
 import { Timeline } from '../vm/timeline.ts';
 import type { ShimFlags } from './args.ts';
@@ -16,19 +15,23 @@ import { Pod } from './pod.ts';
 import { TaskEvents } from './task-events.ts';
 import { TASK_SERVICES, taskService } from './task-service.ts';
 
-/** Where `start` left the listening socket. */
-const LISTENER_FD = 3;
 /** containerd waits 3 s for Shutdown; events that are still undelivered then are lost with us. */
 const DRAIN_MS = 2_500;
 
-/** The daemon: serves the task API on the inherited socket until containerd says Shutdown or nobody wants it. */
-export async function serve(flags: ShimFlags): Promise<void> {
+/** The socket that `start` has found for us. */
+export interface ServePlace {
+  /** Its listening descriptor; ours from now on. */
+  readonly listener: number;
+  readonly socketPath: string;
+}
+
+/** The daemon: serves the task API until containerd says Shutdown or nobody wants it. */
+export async function serve(flags: ShimFlags, { listener: fd, socketPath }: ServePlace): Promise<void> {
   const { env } = process;
   const host = new LinuxHost();
   const log = textLogger(logFifo('log'), { debug: flags.debug, fields: { runtime: 'io.containerd.vm.v2' } });
-  const socketPath = env['VMSHIM_SOCKET'] ?? '';
   const timeline = new Timeline();
-  timeline.mark('start-called', Number(env['VMSHIM_STARTED_AT'] ?? performance.timeOrigin));
+  timeline.mark('start-called', Date.now() - process.uptime() * 1000);
 
   const events = new EventPublisher(
     eventRoute(host, {
@@ -64,7 +67,7 @@ export async function serve(flags: ShimFlags): Promise<void> {
     if (ending) return;
     ending = true;
     // First of all: a `start` that comes now must not adopt a shim that is about to go.
-    if (socketPath !== '') host.remove(socketPath);
+    host.remove(socketPath);
     pod.close();
     log.debug(`shim ends: ${why}`);
     void end(server, events).finally(() => process.exit(0));
@@ -88,11 +91,10 @@ export async function serve(flags: ShimFlags): Promise<void> {
   const listener = createServer();
   server.serve(listener);
   const { promise: listening, resolve } = Promise.withResolvers<undefined>();
-  listener.listen({ fd: LISTENER_FD }, () => resolve(undefined));
+  listener.listen({ fd }, () => resolve(undefined));
   await listening;
   idle.arm();
   timeline.mark('shim-ready');
-  leanHeap();
 }
 
 /** Lets what was promised reach containerd: events in the queue, then responses in the sockets. */

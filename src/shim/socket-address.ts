@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { sha256 } from '../core/sha256.ts';
 import { VmError } from '../core/errors.ts';
 
 /** Where containerd's shims have their sockets unless `start` is told otherwise. */
@@ -18,7 +18,7 @@ export function shimSocketPath(
   namespace: string,
   group: string,
 ): string {
-  const name = createHash('sha256').update(`${containerdAddress}/${namespace}/${group}`).digest('hex');
+  const name = sha256(`${containerdAddress}/${namespace}/${group}`);
   const path = `${socketRoot}/${name}`;
   if (Buffer.byteLength(path) > SUN_PATH_MAX) {
     throw new VmError(

@@ -3,22 +3,22 @@ import type { Host } from '../host/host.ts';
 import { LinuxHost } from '../host/linux-host.ts';
 import { errnoName } from '../host/linux-errno.ts';
 import { loadNative, type Native } from '../host/native.ts';
+import { leaveCaller } from '../host/leave-caller.ts';
 import { readStdin, writeStdout } from '../host/standard-streams.ts';
 import type { ShimFlags } from './args.ts';
 import { lockSocketDirectory } from './dead-socket.ts';
-import { daemonEnvironment } from './daemon-environment.ts';
 import { loadConfig } from '../vm/load-config.ts';
 import { DEFAULT_SOCKET_ROOT, shimGroup, shimSocketPath } from './socket-address.ts';
-import { socketAnswers } from './socket-probe.ts';
 import { parseStartInput } from './start-input.ts';
 import { startAnswer } from './start-output.ts';
 
 const LISTEN_BACKLOG = 128;
 
 /**
- * The `start` action: finds or makes the socket of the container's group, starts the daemon that serves it, writes the
- * address for containerd into the bundle (our working directory) and prints it. The socket is bound here and inherited
- * by the daemon, so two concurrent starts of one pod cannot both win, and containerd may dial at once.
+ * The `start` action: finds or makes the socket of the container's group, writes its address for containerd into the
+ * bundle (our working directory), prints it, and becomes the daemon that serves it. The launcher ends with the answer
+ * and leaves us behind, which saves every pod the start of a second Node. The socket listens before the answer, so two
+ * concurrent starts of one pod cannot both win, and containerd may dial at once.
  */
 export async function start(flags: ShimFlags): Promise<void> {
   const host = new LinuxHost();
@@ -41,29 +41,18 @@ export async function start(flags: ShimFlags): Promise<void> {
   try {
     // containerd 1.6 reads this file after a restart; later ones fall back to it.
     host.writeText('address', `unix://${socketPath}`);
-    if (listener !== undefined) {
-      host.spawn({
-        file: process.execPath,
-        args: [process.argv[1] ?? '', ...daemonArgs(flags)],
-        env: daemonEnvironment(env, {
-          socketPath,
-          ttrpcAddress: params?.ttrpcAddress,
-          startedAt: performance.timeOrigin,
-        }),
-        cwd: process.cwd(),
-        uid: process.getuid?.() ?? 0,
-        gid: process.getgid?.() ?? 0,
-        fds: [null, null, null, listener],
-        network: 'inherit',
-      });
-    }
+    writeStdout(startAnswer(socketPath, input, env['MAX_SHIM_VERSION'], config.bootstrapVersion));
+    // The shim that has the socket serves this container, too.
+    if (listener === undefined) process.exit(0);
+    leaveCaller(loadNative());
+    // For loggers and publishers that we start; containerd before 2.3 has set it.
+    if (params !== undefined && params.ttrpcAddress !== '') env['TTRPC_ADDRESS'] = params.ttrpcAddress;
+    const { serve } = await import('./serve.ts');
+    await serve(flags, { listener, socketPath });
   } catch (error) {
     if (listener !== undefined) host.remove(socketPath);
     throw error;
   }
-  writeStdout(startAnswer(socketPath, input, env['MAX_SHIM_VERSION'], config.bootstrapVersion));
-  // The daemon's socket is ours too until we end; nothing is left to wait for.
-  process.exit(0);
 }
 
 /**
@@ -74,7 +63,10 @@ async function bind(host: Host, path: string): Promise<number | undefined> {
   const native = loadNative();
   using _turn = lockSocketDirectory(host, native, path);
   const listener = listen(native, path);
-  if (listener !== undefined || (await socketAnswers(path))) return listener;
+  if (listener !== undefined) return listener;
+  // It loads node:net, which most starts do without.
+  const { socketAnswers } = await import('./socket-probe.ts');
+  if (await socketAnswers(path)) return undefined;
   // Left by a shim that was killed.
   host.remove(path);
   const second = listen(native, path);
@@ -109,11 +101,4 @@ function readSpec(host: Host): unknown {
       { cause: error },
     );
   }
-}
-
-function daemonArgs(flags: ShimFlags): string[] {
-  const args = ['-namespace', flags.namespace, '-id', flags.id];
-  if (flags.address !== '') args.push('-address', flags.address);
-  if (flags.publishBinary !== '') args.push('-publish-binary', flags.publishBinary);
-  return flags.debug ? [...args, '-debug'] : args;
 }

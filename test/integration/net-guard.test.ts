@@ -151,3 +151,19 @@ for (const [where, makeScene] of Object.entries(scenes)) {
     });
   });
 }
+
+void t.test('a TAP that ended without clean-up leaves no hole for the next of its name', async (t) => {
+  const point = guardTap('vtx', { kind: 'routed' });
+  for (let life = 0; life < 3; life++) {
+    using tap = await port('vtx', guardedGuest.mac);
+    await applyGuard(host, point, guardedGuest);
+    const guest = new FakeGuest(tap);
+    const [, , spoof] = spoofed[0]!;
+    const [, good] = honest[0]!;
+    guest.send(spoof);
+    guest.send(good);
+    t.same(await observer.receivedBefore(good), []);
+    t.equal((await readGuardCounters(host, point))?.mac, life + 1);
+  }
+  await removeGuard(host, point, guardedGuest);
+});

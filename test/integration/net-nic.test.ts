@@ -99,7 +99,7 @@ void t.test('a NIC beside a pod’s link', async (t) => {
   }
   await closePodNic(host, nic);
   const ours = (await leftovers(netns)).split('\n').filter((line) => !line.startsWith('eth0'));
-  t.same(ours, ['']);
+  t.same(ours.join(), '');
   t.equal(await lab.run(netns, 'tc', 'filter', 'show', 'dev', 'eth0', 'ingress'), '');
 
   await t.rejects(openPodNic(lab, { ...nic, guest: { ...nic.guest, ifName: 'eth9' } }, options), {

@@ -60,7 +60,6 @@ void t.test('start', async (t) => {
     const marker = openSync(join(shims.directory, 'vmshim.toml'), 'r');
     const pod = await shims.shim('pod', { ...group, descriptors: [marker, marker] });
     closeSync(marker);
-    t.teardown(() => undefined);
     t.equal(pod.socketPath, path(shims, 'pod'), 'the socket is named by containerd’s rule');
     t.equal(readFileSync(join(pod.bundle, 'address'), 'utf8'), address, 'no newline');
     t.equal(statSync(pod.socketPath).mode & 0o777, 0o600);
@@ -146,9 +145,10 @@ void t.test('a pod’s first start, alone and in a crowd', async (t) => {
     const stdin = bootstrap(shims, 'own', [field(9, directory)]);
     const own = await shims.shim('own', { stdin, env: { TTRPC_ADDRESS: undefined } });
     t.ok(own.socketPath.startsWith(`${directory}/`));
-    t.match(readFileSync(`/proc/${own.pid}/environ`, 'utf8').split('\0'), [`TTRPC_ADDRESS=${shims.events.path}`].slice(1));
-    t.ok(readFileSync(`/proc/${own.pid}/environ`, 'utf8').split('\0').includes(`TTRPC_ADDRESS=${shims.events.path}`));
-    await shims.end(own);
+    const io = shims.io('own');
+    await own.task.create({ id: 'own', bundle: own.bundle, ...io.request });
+    await shims.events.until('create', 'own');
+    await shims.remove(own);
     await processEnded(own.pid);
     rmSync(directory, { recursive: true });
   });
@@ -158,9 +158,10 @@ void t.test('a pod’s first start, alone and in a crowd', async (t) => {
     rmSync(join(shims.bundle('sandbox'), 'config.json'));
     const { status, output } = await shims.start('sandbox');
     t.equal(status, 0, output.toString());
-    const [daemon = 0] = shims.daemons();
-    process.kill(daemon, 'SIGTERM');
-    await processEnded(daemon);
+    await using task = await shims.connect(path(shims, 'sandbox'));
+    const { shimPid } = await task.connect({ id: 'sandbox' });
+    process.kill(shimPid, 'SIGTERM');
+    await processEnded(shimPid);
     rmSync(shims.bundle('sandbox'), { recursive: true });
   });
 
@@ -181,10 +182,10 @@ void t.test('a pod’s first start, alone and in a crowd', async (t) => {
   });
 
   await t.test('a shim that nobody wants ends by itself', async (t) => {
-    await using idle = (await shims.shim('idle', { env: { VMSHIM_IDLE_MS: '100' } })).task;
-    const [daemon = 0] = shims.daemons();
-    await idle.ttrpc.closed;
-    await processEnded(daemon);
+    await shims.makeBundle('idle');
+    const { status } = await shims.start('idle', { env: { VMSHIM_IDLE_MS: '200' } });
+    t.equal(status, 0);
+    for (const pid of shims.daemons()) await processEnded(pid);
     t.notOk(existsSync(path(shims, 'idle')));
     rmSync(shims.bundle('idle'), { recursive: true });
   });

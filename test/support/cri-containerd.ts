@@ -51,7 +51,7 @@ export async function criContainerd(t: TestScope, options: CriOptions = {}): Pro
     launcher: network.enter,
     cri: criConfig(cni),
     cgroupParents: ['default', 'vmshim', 'test', 'k8s.io'],
-    left: () => [...criLeft(state), ...cniLeft(podNetwork), ...cgroups.left()],
+    left: () => [...criLeft(state), ...cniLeft(network, podNetwork), ...cgroups.left()],
   });
   state = join(containerd.directory, 'state');
   const cri = new CriClient(containerd.address);

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { globSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Duplex } from 'node:stream';
@@ -35,14 +35,15 @@ export class NodeNetwork {
   }
 
   /** Names of its links. */
-  async links(): Promise<string[]> {
-    const found = JSON.parse(await this.run('ip', '-json', 'link')) as { ifname: string }[];
+  links(): string[] {
+    const [file = '', ...args] = [...this.enter, 'ip', '-json', 'link'];
+    const found = JSON.parse(execFileSync(file, args, { encoding: 'utf8' })) as { ifname: string }[];
     return found.map(({ ifname }) => ifname);
   }
 
   /** A TCP connection made inside the namespace. */
   connect(host: string, port: number): Duplex {
-    const [file = '', ...args] = [...this.enter, 'busybox', 'nc', host, String(port)];
+    const [file, ...args] = [...this.enter, 'busybox', 'nc', host, String(port)];
     const child = spawn(file, args, { stdio: ['pipe', 'pipe', 'inherit'] });
     const duplex = Duplex.from({ readable: child.stdout, writable: child.stdin });
     duplex.once('close', () => child.kill());
@@ -85,12 +86,14 @@ export function bridgeConfig(network: BridgeNetwork): string {
   });
 }
 
-/** Addresses that are still taken, and results that libcni still keeps. */
-export function cniLeft({ name, leases }: BridgeNetwork): string[] {
-  return [
+/** Links other than the bridge, addresses that are still taken, and results that libcni still keeps. */
+export function cniLeft(node: NodeNetwork, { name, bridge, leases }: BridgeNetwork): string[] {
+  const links = node.links().filter((link) => link !== 'lo' && link !== bridge);
+  const files = [
     ...globSync([`${leases}/${name}/*.*`, `${leases}/${name}/*:*`]).filter(
       (path) => !path.includes('last_reserved_ip'),
     ),
     ...globSync(`/var/lib/cni/results/${name}-*`),
-  ].map((path) => `file ${path}`);
+  ];
+  return [...links.map((link) => `link ${link}`), ...files.map((path) => `file ${path}`)];
 }

@@ -55,13 +55,13 @@ export class FakeGuest {
 
   /** Answers ARP, ND and pings for its addresses until `done` settles; returns what it answered or saw. */
   async answerUntil(done: Promise<unknown>, mac: string, addresses: readonly string[]): Promise<Buffer[]> {
-    let over = false;
+    const state = { over: false };
     const end = (): void => {
-      over = true;
+      state.over = true;
     };
     done.then(end, end);
     const frames: Buffer[] = [];
-    while (!over) {
+    while (!state.over) {
       const now = this.received();
       frames.push(...now);
       for (const frame of now) {

@@ -5,7 +5,8 @@ import {
   constants,
   globSync,
   openSync,
-  readdirSync, readFileSync,
+  readdirSync,
+  readFileSync,
   rmdirSync,
   rmSync,
   writeFileSync,
@@ -101,7 +102,11 @@ export class ShimClient {
    */
   configWithQemu(name: string, script: string): string {
     const program = join(this.directory, `${name}.sh`);
-    const lines = ['#!/bin/sh', 'case $1 in -version | -machine) exec /usr/bin/qemu-system-x86_64 "$@" ;; esac', script];
+    const lines = [
+      '#!/bin/sh',
+      'case $1 in -version | -machine) exec /usr/bin/qemu-system-x86_64 "$@" ;; esac',
+      script,
+    ];
     writeFileSync(program, `${lines.join('\n')}\n`, { mode: 0o755 });
     return this.writeConfig(`${name}.toml`, `qemu = "${program}"`);
   }

@@ -15,7 +15,10 @@ const line = (message: object): string => `${JSON.stringify(message)}\r\n`;
 const event = (name: string, data?: object): string =>
   line({ event: name, data, timestamp: { seconds: Math.floor(Date.now() / 1000), microseconds: 0 } });
 const powerOff = event('SHUTDOWN', { guest: true, reason: 'guest-shutdown' });
-const greeting = { version: { qemu: { major: 7, minor: 2, micro: 22 }, package: 'stand-in' }, capabilities: [] };
+const greeting = {
+  version: { qemu: { major: 7, minor: 2, micro: 22 }, package: 'stand-in' },
+  capabilities: [],
+};
 
 let screen: Socket | undefined;
 createServer((socket) => (screen = socket)).listen({ fd: 4 });

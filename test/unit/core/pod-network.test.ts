@@ -44,6 +44,15 @@ void t.test('the network of a VM in a pod', async (t) => {
     t.end();
   });
 
+  await t.test('is what the sandbox has, whatever namespace a container’s spec names', (t) => {
+    const config = parseConfig('', 'test');
+    const spec = { annotations: pod, linux: { namespaces: own } };
+    const input = { id: 'c1', namespace: 'k8s.io', spec, config };
+    t.match(parseVmSpec({ ...input, podNetwork: false }).network, { mode: 'user' });
+    t.match(parseVmSpec({ ...input, podNetwork: true }).network, { mode: 'pod' });
+    t.end();
+  });
+
   await t.test('takes neither port forwards nor a MAC address', (t) => {
     t.throws(() => network({ ...pod, 'vmshim.io/port-forwards': 'tcp::1:1' }, own), {
       message: /port-forwards is set but the VM has the pod’s network: set vmshim.io\/network to "user"/,

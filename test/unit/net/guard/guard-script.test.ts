@@ -59,12 +59,13 @@ void t.test('elsewhere it has a hook, and beside a pod’s link one that sends o
     `delete chain netdev vmshim ${chain}`,
   ]);
   const hook = [
-    ...dropped,
     'add chain netdev vmshim guard_vt1 { type filter hook ingress device "vt1" priority -350; policy accept; }',
+    'flush chain netdev vmshim guard_vt1',
     'add rule netdev vmshim guard_vt1 goto guest',
   ];
   const forward = [
     'add chain netdev vmshim forward_vt1 { type filter hook ingress device "vt1" priority 0; policy accept; }',
+    'flush chain netdev vmshim forward_vt1',
     'add rule netdev vmshim forward_vt1 fwd to "eth0"',
   ];
   const tail = (script: string): string[] => script.trimEnd().split('\n').slice(-hook.length);
