@@ -1,3 +1,4 @@
+import { VmError } from '../core/errors.ts';
 import { type Command, type CommandContext, parseCommandLine, UsageError } from './command.ts';
 import { ControlClient } from './control-client.ts';
 import type { VmStatus } from './control-service.ts';
@@ -22,11 +23,27 @@ export const statusCommand: Command = {
       namespace: { type: 'string' },
     });
     await using client = await connectVm(context, positionals, values.namespace);
-    const status = await client.status(context.signal);
-    context.print(values.json === true ? `${JSON.stringify(status, null, 2)}\n` : describe(status));
+    const status = await askStatus(client, context.signal);
+    context.print(
+      values.json === true ? `${JSON.stringify(allFields(status), null, 2)}\n` : describe(status),
+    );
     return 0;
   },
 };
+
+/** A shim answers at once unless something is very wrong with it. */
+const ANSWER_MS = 5_000;
+
+async function askStatus(client: ControlClient, signal: AbortSignal): Promise<VmStatus> {
+  try {
+    return await client.status(AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]));
+  } catch (error) {
+    if (!VmError.is(error, 'DeadlineExceeded')) throw error;
+    throw new VmError('Unavailable', `the VM's shim has not answered for ${ANSWER_MS / 1000} s`, {
+      cause: error,
+    });
+  }
+}
 
 /** The control connection of the VM that a command line names. */
 export async function connectVm(
@@ -39,6 +56,16 @@ export async function connectVm(
     throw new UsageError('give exactly one VM; "vmctl list" shows the ones there are');
   const record = findVm(readVmRecords(context.host, context.config().stateDir), wanted, namespace);
   return await ControlClient.connect(`${record.runDir}/control.sock`, context.signal);
+}
+
+/** A decoded message has what is 0 or empty on its prototype only, and a script wants to find an exit status of 0. */
+function allFields(status: VmStatus): Record<string, unknown> {
+  const fields: Record<string, unknown> = {};
+  for (const name in status) {
+    const value: unknown = status[name as keyof VmStatus];
+    if (typeof value !== 'function' && !name.startsWith('$')) fields[name] = value;
+  }
+  return fields;
 }
 
 function describe(status: VmStatus): string {

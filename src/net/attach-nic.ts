@@ -29,7 +29,7 @@ export interface PodNic {
  */
 export async function openTapNic(
   deps: TapDeps,
-  { tap: name, attachment, guest }: TapHandover,
+  { tap: name, attachment, guest }: Pick<TapHandover, 'tap' | 'attachment' | 'guest'>,
   options: NicOptions,
   signal?: AbortSignal,
 ): Promise<Tap> {
@@ -37,7 +37,7 @@ export async function openTapNic(
   await using undo = new AsyncDisposableStack();
   const tap = openTap(deps, { name, netns: undefined, ...options });
   undo.use(tap);
-  undo.defer(() => closeTapNic(host, { tap: name, attachment, guest }));
+  undo.defer(() => closeTapNic(host, { tap: name, attachment, guest }).catch(ignore));
   await settleAll([
     attachTap(host, name, attachment, guest, signal),
     ...(options.guard ? [applyGuard(host, guardTap(name, attachment), guest, signal)] : []),
@@ -70,7 +70,7 @@ export async function openPodNic(
   await using undo = new AsyncDisposableStack();
   const tap = openTap(deps, { name, netns, ...options });
   undo.use(tap);
-  undo.defer(() => closePodNic(host, { netns, tap: name, guest }));
+  undo.defer(() => closePodNic(host, { netns, tap: name, guest }).catch(ignore));
   await settleAll([
     applyMirror(host, { ...mirror, sender: options.guard ? 'guard' : 'tc' }, signal),
     ...(options.guard ? [applyGuard(host, guardMirroredTap(netns, name, guest.ifName), guest, signal)] : []),
@@ -90,3 +90,6 @@ export async function closePodNic(
     removeGuard(host, guardMirroredTap(netns, tap, guest.ifName), guest, signal),
   ]);
 }
+
+/** What went wrong first says more than that undoing it goes wrong as well. */
+function ignore(): void {}

@@ -1,3 +1,4 @@
+import { tapMac } from './tap-name.ts';
 import type { GuestInterface, TapAttachment } from './guest-network.ts';
 import { canonicalIp, ipFamily } from './cni/ip-address.ts';
 import { checkLinkName } from './link-name.ts';
@@ -28,7 +29,8 @@ export function planAttachment(
   guest: GuestInterface,
 ): AttachmentPlan {
   checkLinkName(tap);
-  const up = ['link', 'set', 'dev', tap, 'mtu', String(guest.mtu)];
+  // A bridge without an address of its own takes the lowest of its ports', which must not be a guest's.
+  const up = ['link', 'set', 'dev', tap, 'address', tapMac(guest.mac), 'mtu', String(guest.mtu)];
   const nothing = { required: [], sysctls: [], ovs: undefined };
   switch (attachment.kind) {
     case 'bridge':

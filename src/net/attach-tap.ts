@@ -37,7 +37,13 @@ export async function detachTap(
   signal?: AbortSignal,
 ): Promise<void> {
   const command = planDetachment(tap, attachment);
-  if (command !== undefined) await ovs(host, command, signal);
+  if (command === undefined) return;
+  try {
+    await ovs(host, command, signal);
+  } catch (error) {
+    // Without Open vSwitch there is no port.
+    if (!VmError.is(error, 'FailedPrecondition')) throw error;
+  }
 }
 
 function require(host: Host, tap: string, { path, value }: Sysctl): void {

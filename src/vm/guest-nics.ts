@@ -1,14 +1,11 @@
 import type { VmSpec } from '../core/vm-spec.ts';
-import { attachTap } from '../net/attach-tap.ts';
+import { openPodNic, openTapNic } from '../net/attach-nic.ts';
 import { type DhcpResponder, openDhcpResponder } from '../net/dhcp/dhcp-responder.ts';
-import { applyGuard } from '../net/guard.ts';
-import { openTap } from '../net/tap.ts';
-import { applyMirror } from '../net/tc-mirror.ts';
 import { openVhost } from '../net/vhost.ts';
 import type { FdRole } from '../qemu/plan-fds.ts';
 import type { TapNic } from '../qemu/qemu-input.ts';
 import type { MachineDeps } from './machine-request.ts';
-import { guardOf, type NicPlan } from './nic-plan.ts';
+import type { NicPlan } from './nic-plan.ts';
 
 /** The cards of a VM, plugged in. Disposing closes our descriptors; QEMU's copies keep the TAPs. */
 export interface GuestNics extends Disposable {
@@ -38,25 +35,20 @@ export async function plugNics(
   const queues = Math.min(spec.vcpus, MAX_QUEUES);
   for (const [index, plan] of plans.entries()) {
     const { mac, mtu, ifName } = plan.guest;
-    const netns = plan.kind === 'tap' ? undefined : plan.netns;
-    const tap = open.use(openTap({ host, native }, { name: plan.tap, queues, netns, uid }));
+    const options = { queues, uid, guard: true };
+    const tap = open.use(
+      plan.kind === 'tap'
+        ? await openTapNic({ host, native }, plan, options, signal)
+        : await openPodNic({ host, native }, plan, options, signal),
+    );
     tap.queues.forEach(({ fd }, queue) => fds.set(`nic${index}-tap${queue}`, fd));
-    if (plan.kind === 'tap') await attachTap(host, plan.tap, plan.attachment, plan.guest, signal);
-    else {
-      await applyMirror(
-        host,
-        { netns: plan.netns, tap: plan.tap, link: plan.link, mtu, sender: 'guard' },
-        signal,
-      );
-    }
-    await applyGuard(host, guardOf(plan), plan.guest, signal);
     const vhost = openVhost(host, queues);
     if (vhost.kind === 'vhost') {
       open.use(vhost);
       vhost.fds.forEach(({ fd }, queue) => fds.set(`nic${index}-vhost${queue}`, fd));
     }
     nics.push({ mac, mtu, queues, vhost: vhost.kind === 'vhost' });
-    const how = plan.kind === 'tap' ? plan.attachment.kind : `beside ${plan.link} in the pod’s namespace`;
+    const how = plan.kind === 'tap' ? plan.attachment.kind : `beside ${ifName} in the pod’s namespace`;
     const without = vhost.kind === 'vhost' ? 'vhost-net' : `no vhost-net: ${vhost.reason}`;
     summary.push(`${ifName} on ${plan.tap} (${how}), ${queues} queues, ${without}`);
   }

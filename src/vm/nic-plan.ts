@@ -2,7 +2,6 @@ import { VmError } from '../core/errors.ts';
 import type { VmSpec } from '../core/vm-spec.ts';
 import type { Host } from '../host/host.ts';
 import type { GuestInterface, TapAttachment } from '../net/guest-network.ts';
-import { type GuardPoint, guardMirroredTap, guardTap } from '../net/guard-point.ts';
 import { readHandovers } from '../net/handover.ts';
 import { readPodInterfaces } from '../net/pod-interface.ts';
 import { tapName } from '../net/tap-name.ts';
@@ -25,7 +24,6 @@ export interface TapNicPlan extends NicCommon {
 export interface MirroredNicPlan extends NicCommon {
   readonly kind: 'netns';
   readonly netns: string;
-  readonly link: string;
 }
 
 /**
@@ -67,15 +65,7 @@ export async function planNics(
   return found.map((guest) => ({
     kind: 'netns',
     netns,
-    link: guest.ifName,
     tap: tapName(owner.uid, guest.ifName),
     guest,
   }));
-}
-
-/** Where a card's frames are checked against its own addresses. */
-export function guardOf(nic: NicPlan): GuardPoint {
-  return nic.kind === 'tap'
-    ? guardTap(nic.tap, nic.attachment)
-    : guardMirroredTap(nic.netns, nic.tap, nic.link);
 }

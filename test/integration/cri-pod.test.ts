@@ -73,7 +73,7 @@ void t.test('pods of runtime class vm', async (t) => {
     const lease = await console.ask('dhcp', /dhcp eth0 (\S+) router=(\S+)/);
     t.same(lease.slice(1), [`${ip4}/24`, '10.88.0.1']);
     // The test guest has no DHCPv6 client.
-    await console.ask(`ip -6 addr add ${ip6}/64 dev eth0 nodad && echo "six $((6))"`, /six 6/);
+    await console.ask(`ip -6 addr add ${ip6}/64 dev eth0 && echo "six $((6))"`, /six 6/);
 
     const neighbour = await CriPod.run(t, node, { name: 'neighbour', handler: '' });
     const pings = [ip4, ip6].map((ip) => `/bin/busybox ping -c 2 -W 20 ${ip} && echo "reached ${ip}"`);

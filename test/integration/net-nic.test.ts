@@ -65,6 +65,14 @@ void t.test('a NIC that fails leaves nothing', async (t) => {
   await t.rejects(openTapNic(lab, handoverOf(1, missing), options), { message: /br9/ });
   t.equal(await leftovers(), '');
 
+  const ovs: TapAttachment = { kind: 'ovs', bridge: 'br-int' };
+  await t.rejects(openTapNic(lab, handoverOf(1, ovs), options), {
+    kind: 'FailedPrecondition',
+    message: /install Open vSwitch/,
+  });
+  t.equal(await leftovers(), '');
+  await closeTapNic(host, handoverOf(1, ovs));
+
   // Somebody else's table of that name, which our rules do not fit in.
   const table = guardRules('bridge').table;
   await lab.run(undefined, 'nft', 'delete', 'table', ...table.split(' '));

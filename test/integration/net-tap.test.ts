@@ -118,7 +118,7 @@ void t.test('a bridge that cannot be joined is named', async (t) => {
   });
   await t.rejects(attachTap(host, 'vta', { kind: 'bridge', bridge: 'lo' }, guest(MAC_A)), {
     kind: 'FailedPrecondition',
-    message: /"lo".*link set dev vta mtu 1400 master lo up/,
+    message: /"lo".*link set dev vta address fe:00:00:00:00:0a mtu 1400 master lo up/,
   });
 });
 

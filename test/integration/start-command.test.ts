@@ -1,5 +1,15 @@
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { containerd } from '#wire';
@@ -39,7 +49,13 @@ const path = (shims: ShimClient, group: string): string => {
 };
 
 /** A start that fails as containerd would show it. Nothing may have been started or left. */
-async function refused(t: Test, shims: ShimClient, id: string, stdin: Uint8Array, sentence: RegExp): Promise<void> {
+async function refused(
+  t: Test,
+  shims: ShimClient,
+  id: string,
+  stdin: Uint8Array,
+  sentence: RegExp,
+): Promise<void> {
   const bundle = await shims.makeBundle(id);
   const { status, output } = await shims.start(id, { stdin });
   t.equal(status, 1);
@@ -67,37 +83,58 @@ void t.test('start', async (t) => {
     checkDaemon(t, pod, shims);
   });
 
-  await t.test('another start of the pod prints the same address, in the form its containerd reads', async (t) => {
-    const [daemon] = shims.daemons();
-    const say = async (id: string, start: Parameters<ShimClient['start']>[1], expected: string): Promise<void> => {
-      const bundle = await shims.makeBundle(id, group);
-      const { status, output } = await shims.start(id, start);
-      t.equal(status, 0, id);
-      t.equal(output.toString(), expected, id);
-      t.equal(readFileSync(join(bundle, 'address'), 'utf8'), address, id);
-      t.same(shims.daemons(), [daemon], `${id} started nothing`);
-      rmSync(bundle, { recursive: true });
-    };
-    const json = (version: number): string => JSON.stringify({ version, address, protocol: 'ttrpc' });
-    const version3 = options(field(3, configOf(shims, 'bootstrap_version = 3')));
-    const configFile = options(field(2, shims.writeConfig('three.toml', 'bootstrap_version = 3')));
-    const runc = Buffer.concat([field(1, 'containerd.runc.v1.Options'), field(2, Buffer.from([0x08, 0x01]))]);
-    await say('of-1.6', { env: { MAX_SHIM_VERSION: undefined } }, address);
-    await say('of-1.6-with-options', { env: { MAX_SHIM_VERSION: undefined }, stdin: runc }, address);
-    await say('of-1.7', {}, json(2));
-    await say('empty-pipe', { stdin: new Uint8Array() }, json(2));
-    await say('runc-options', { stdin: runc }, json(2));
-    await say('prefixed', { stdin: Buffer.concat([field(1, 'type.googleapis.com/x.Y'), field(2, '?')]) }, json(2));
-    await say('config-body', { stdin: version3 }, json(3));
-    await say('config-path', { stdin: configFile }, json(3));
-    await say('of-2.3', { stdin: bootstrap(shims, 'of-2.3') }, json(2));
-    await say(
-      'of-2.3-without-variables',
-      { stdin: bootstrap(shims, 'of-2.3-without-variables'), env: { MAX_SHIM_VERSION: undefined, TTRPC_ADDRESS: undefined } },
-      json(2),
-    );
-    await say('of-2.3-options', { stdin: bootstrap(shims, 'of-2.3-options', [field(8, field(1, version3))]) }, json(3));
-  });
+  await t.test(
+    'another start of the pod prints the same address, in the form its containerd reads',
+    async (t) => {
+      const [daemon] = shims.daemons();
+      const say = async (
+        id: string,
+        start: Parameters<ShimClient['start']>[1],
+        expected: string,
+      ): Promise<void> => {
+        const bundle = await shims.makeBundle(id, group);
+        const { status, output } = await shims.start(id, start);
+        t.equal(status, 0, id);
+        t.equal(output.toString(), expected, id);
+        t.equal(readFileSync(join(bundle, 'address'), 'utf8'), address, id);
+        t.same(shims.daemons(), [daemon], `${id} started nothing`);
+        rmSync(bundle, { recursive: true });
+      };
+      const json = (version: number): string => JSON.stringify({ version, address, protocol: 'ttrpc' });
+      const version3 = options(field(3, configOf(shims, 'bootstrap_version = 3')));
+      const configFile = options(field(2, shims.writeConfig('three.toml', 'bootstrap_version = 3')));
+      const runc = Buffer.concat([
+        field(1, 'containerd.runc.v1.Options'),
+        field(2, Buffer.from([0x08, 0x01])),
+      ]);
+      await say('of-1.6', { env: { MAX_SHIM_VERSION: undefined } }, address);
+      await say('of-1.6-with-options', { env: { MAX_SHIM_VERSION: undefined }, stdin: runc }, address);
+      await say('of-1.7', {}, json(2));
+      await say('empty-pipe', { stdin: new Uint8Array() }, json(2));
+      await say('runc-options', { stdin: runc }, json(2));
+      await say(
+        'prefixed',
+        { stdin: Buffer.concat([field(1, 'type.googleapis.com/x.Y'), field(2, '?')]) },
+        json(2),
+      );
+      await say('config-body', { stdin: version3 }, json(3));
+      await say('config-path', { stdin: configFile }, json(3));
+      await say('of-2.3', { stdin: bootstrap(shims, 'of-2.3') }, json(2));
+      await say(
+        'of-2.3-without-variables',
+        {
+          stdin: bootstrap(shims, 'of-2.3-without-variables'),
+          env: { MAX_SHIM_VERSION: undefined, TTRPC_ADDRESS: undefined },
+        },
+        json(2),
+      );
+      await say(
+        'of-2.3-options',
+        { stdin: bootstrap(shims, 'of-2.3-options', [field(8, field(1, version3))]) },
+        json(3),
+      );
+    },
+  );
 
   await t.test('containerd’s group annotation comes before the pod’s', async (t) => {
     const bundle = await shims.makeBundle('member', {
@@ -123,9 +160,15 @@ function checkDaemon(t: Test, { pid, bundle }: RunningShim, shims: ShimClient): 
   const links = readdirSync(`/proc/${pid}/fd`).map((fd) => [fd, link(`/proc/${pid}/fd/${fd}`)] as const);
   const foreign = links.filter(([, to]) => to.includes(shims.directory) && !to.startsWith(`${bundle}/log`));
   t.same(foreign, [], 'no descriptor of containerd’s');
-  t.same(links.filter(([fd]) => Number(fd) < 3).map(([, to]) => to), ['/dev/null', '/dev/null', '/dev/null']);
+  t.same(
+    links.filter(([fd]) => Number(fd) < 3).map(([, to]) => to),
+    ['/dev/null', '/dev/null', '/dev/null'],
+  );
   const environment = readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0');
-  t.same(environment.filter((entry) => /^NODE_(OPTIONS|EXTRA|PATH)/.test(entry)), []);
+  t.same(
+    environment.filter((entry) => /^NODE_(OPTIONS|EXTRA|PATH)/.test(entry)),
+    [],
+  );
   t.ok(environment.includes(`TTRPC_ADDRESS=${shims.events.path}`));
 }
 
@@ -177,7 +220,11 @@ void t.test('a pod’s first start, alone and in a crowd', async (t) => {
     }
     t.equal(shims.daemons().length, 1, 'one daemon');
     const task = await shims.connect(first.socketPath);
-    t.same([(await task.connect({ id: 'crowd' })).shimPid], shims.daemons(), 'it is the one that has the socket');
+    t.same(
+      [(await task.connect({ id: 'crowd' })).shimPid],
+      shims.daemons(),
+      'it is the one that has the socket',
+    );
     await shims.end({ ...first, task });
   });
 
@@ -196,9 +243,21 @@ void t.test('start refuses what it does not understand in one line', async (t) =
   await refused(t, shims, 'garbage', Buffer.from('\xff\xfe\xfd garbage', 'latin1'), /stdin|input/);
   await refused(t, shims, 'text', Buffer.from('hello'), /stdin|input/);
   await refused(t, shims, 'other-id', bootstrap(shims, 'another'), /neither BootstrapParams for "other-id"/);
-  await refused(t, shims, 'wrong-key', options(field(3, 'qemuu = "/x"')), /options of the runtime.*:1: .*qemuu/);
+  await refused(
+    t,
+    shims,
+    'wrong-key',
+    options(field(3, 'qemuu = "/x"')),
+    /options of the runtime.*:1: .*qemuu/,
+  );
   await refused(t, shims, 'wrong-type', options(field(3, 'accel = 1')), /:1: .*accel/);
-  await refused(t, shims, 'no-file', options(field(2, '/nonexistent/config.toml')), /\/nonexistent\/config\.toml/);
+  await refused(
+    t,
+    shims,
+    'no-file',
+    options(field(2, '/nonexistent/config.toml')),
+    /\/nonexistent\/config\.toml/,
+  );
 
   await t.test('a config.json that is no JSON', async (t) => {
     const bundle = await shims.makeBundle('spec');

@@ -17,7 +17,11 @@ const resources = (value: object): { typeUrl: string; value: Uint8Array } => ({
 });
 
 /** Every method that names a task. */
-const ofTask = (task: TaskClient, id: string, execId = ''): Readonly<Record<string, () => Promise<unknown>>> => ({
+const ofTask = (
+  task: TaskClient,
+  id: string,
+  execId = '',
+): Readonly<Record<string, () => Promise<unknown>>> => ({
   State: () => task.state({ id, execId }),
   Wait: () => task.wait({ id, execId }),
   Kill: () => task.kill({ id, execId, signal: SIGKILL }),
@@ -46,7 +50,11 @@ void t.test('what is not there', async (t) => {
     for (const [method, call] of Object.entries(calls)) {
       await refused(t, call(), 'NotFound', /container "none" is not created/, `${method} v${task.version}`);
     }
-    t.match(await task.connect({ id: 'none' }), { shimPid: shim.pid, taskPid: 0 }, `Connect v${task.version}`);
+    t.match(
+      await task.connect({ id: 'none' }),
+      { shimPid: shim.pid, taskPid: 0 },
+      `Connect v${task.version}`,
+    );
     const raw = (service: string, method: string, payload = ''): Promise<unknown> =>
       task.ttrpc.call(service, method, Buffer.from(payload));
     await refused(t, raw(`containerd.task.v${task.version}.Task`, 'Fly'), 'Unimplemented', /method Fly/);
@@ -58,7 +66,12 @@ void t.test('what is not there', async (t) => {
     const create = { id: 'none', bundle: shim.bundle };
     await refused(t, shim.task.create({ ...create, checkpoint: '/c' }), 'Unimplemented', /checkpoint/);
     await refused(t, shim.task.create({ ...create, stdout: 'fd://1' }), 'Unimplemented', /fd:\/\/1/);
-    await refused(t, shim.task.create({ ...create, bundle: '/nonexistent' }), 'InvalidArgument', /config\.json/);
+    await refused(
+      t,
+      shim.task.create({ ...create, bundle: '/nonexistent' }),
+      'InvalidArgument',
+      /config\.json/,
+    );
     t.equal((await shim.task.connect({ id: 'none' })).taskPid, 0);
     await refused(t, shim.task.delete({ id: 'none' }), 'NotFound');
   });
@@ -83,10 +96,26 @@ void t.test('the life of a task', async (t) => {
     const { pid } = await task.create({ id, bundle: shim.bundle, ...io.request });
     t.match(commandLine(pid), /qemu-system/);
     t.equal((await task.connect({ id })).taskPid, pid);
-    t.same((await task.pids({ id })).processes.map((process) => process.pid), [pid]);
-    t.match(await task.state({ id }), { id, bundle: shim.bundle, pid, status: 1, ...io.request, exitStatus: 0, execId: '' });
+    t.same(
+      (await task.pids({ id })).processes.map((process) => process.pid),
+      [pid],
+    );
+    t.match(await task.state({ id }), {
+      id,
+      bundle: shim.bundle,
+      pid,
+      status: 1,
+      ...io.request,
+      exitStatus: 0,
+      execId: '',
+    });
     await refused(t, task.create({ id, bundle: shim.bundle }), 'AlreadyExists', /"vm" already exists/);
-    await refused(t, other.create({ id: 'second', bundle: shim.bundle }), 'FailedPrecondition', /has a VM already/);
+    await refused(
+      t,
+      other.create({ id: 'second', bundle: shim.bundle }),
+      'FailedPrecondition',
+      /has a VM already/,
+    );
     await refused(t, task.pause({ id }), 'FailedPrecondition', /cannot pause: the VM is created/);
     await refused(t, task.resume({ id }), 'FailedPrecondition', /cannot resume: the VM is created/);
     await refused(t, task.checkpoint({ id }), 'Unimplemented');
@@ -213,15 +242,34 @@ async function checkUpdate(t: Test, shims: ShimClient, { task, id }: RunningShim
     readFileSync(join('/sys/fs/cgroup/cpu', shims.namespace, id, file), 'utf8').trim();
   t.equal(cgroup('cpu.shares'), '512', 'from config.json');
   await task.update({ id, resources: resources({ cpu: { shares: 256, quota: 50000, period: 100000 } }) });
-  t.same([cgroup('cpu.shares'), cgroup('cpu.cfs_quota_us'), cgroup('cpu.cfs_period_us')], ['256', '50000', '100000']);
-  await task.update({ id, resources: resources({ cpu: { shares: 0, quota: -1, period: 0 }, memory: { limit: -1 } }) });
+  t.same(
+    [cgroup('cpu.shares'), cgroup('cpu.cfs_quota_us'), cgroup('cpu.cfs_period_us')],
+    ['256', '50000', '100000'],
+  );
+  await task.update({
+    id,
+    resources: resources({ cpu: { shares: 0, quota: -1, period: 0 }, memory: { limit: -1 } }),
+  });
   t.same([cgroup('cpu.shares'), cgroup('cpu.cfs_quota_us')], ['256', '-1'], '0 is a field that is not set');
 
   const larger = resources({ cpu: { shares: 128 }, memory: { limit: 128 * MIB + 2 * MIB } });
-  await refused(t, task.update({ id, resources: larger }), 'FailedPrecondition', /memory cannot grow to .*larger limit/);
+  await refused(
+    t,
+    task.update({ id, resources: larger }),
+    'FailedPrecondition',
+    /memory cannot grow to .*larger limit/,
+  );
   t.equal(cgroup('cpu.shares'), '256', 'what is refused changes nothing');
-  await refused(t, task.update({ id, resources: resources({ cpu: { shares: 'x' } }) }), 'InvalidArgument', /cpu\.shares/);
-  await task.update({ id, resources: resources({ memory: { limit: 128 * MIB + 4096 } }) }, { timeoutMs: 60_000 });
+  await refused(
+    t,
+    task.update({ id, resources: resources({ cpu: { shares: 'x' } }) }),
+    'InvalidArgument',
+    /cpu\.shares/,
+  );
+  await task.update(
+    { id, resources: resources({ memory: { limit: 128 * MIB + 4096 } }) },
+    { timeoutMs: 60_000 },
+  );
   await task.update({ id });
 
   const free = async (): Promise<number> => {

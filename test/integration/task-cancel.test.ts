@@ -63,7 +63,13 @@ async function callWithDeadline(
 ): Promise<Response> {
   const socket = connect({ path: socketPath });
   const payload = containerd.task.CreateTaskRequest.encode(create).finish();
-  const request = { service: 'containerd.task.v2.Task', method: 'Create', payload, timeoutNano, metadata: new Map() };
+  const request = {
+    service: 'containerd.task.v2.Task',
+    method: 'Create',
+    payload,
+    timeoutNano,
+    metadata: new Map(),
+  };
   socket.write(encodeRequestFrame(1, 0, request));
   const decoder = new FrameDecoder();
   for await (const chunk of socket as AsyncIterable<Buffer>) {
@@ -78,7 +84,12 @@ void t.test('a Create that hangs', async (t) => {
   const { id } = create;
 
   await t.test('keeps nobody waiting, and Delete calls it off', async (t) => {
-    const creating = refused(t, task.create(create), 'Canceled', /"vm" was deleted while it was being created/);
+    const creating = refused(
+      t,
+      task.create(create),
+      'Canceled',
+      /"vm" was deleted while it was being created/,
+    );
     const pid = await hanging();
     t.match(await task.state({ id: 'pod' }), { status: 2 });
     t.match(await task.connect({ id: 'pod' }), { taskPid: sandbox.pid });
@@ -101,7 +112,11 @@ void t.test('a Create that hangs', async (t) => {
     const pid = await hanging();
     t.match((await answer).status, { code: 4, message: /deadline/ }, 'the shim itself says so');
     await rolledBack(t, pid);
-    t.match((await callWithDeadline(sandbox.socketPath, create, -1n)).status, { code: 4 }, 'it had passed before');
+    t.match(
+      (await callWithDeadline(sandbox.socketPath, create, -1n)).status,
+      { code: 4 },
+      'it had passed before',
+    );
   });
 
   await t.test('is rolled back when its client has gone', async (t) => {

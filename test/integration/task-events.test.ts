@@ -55,7 +55,10 @@ void t.test('events while containerd is away', async (t) => {
   await events.listen();
   await events.until('resumed', id);
   t.same(events.topics(id), ['create', 'start', 'paused', 'resumed'], 'come in order when it is back');
-  t.ok(events.of(id).every(({ at }) => at <= before), 'with the time of the event, not of its delivery');
+  t.ok(
+    events.of(id).every(({ at }) => at <= before),
+    'with the time of the event, not of its delivery',
+  );
 
   await t.test('one that is refused for good does not hold up the next', async (t) => {
     events.refusal = new VmError('InvalidArgument', 'no such topic');
@@ -109,17 +112,34 @@ cat >${published}/$n/stdin
   const calls = readdirSync(published)
     .sort((a, b) => Number(a) - Number(b))
     .map((call) => ({
-      args: readFileSync(join(published, call, 'args'), 'utf8').trim().split('\n'),
+      args: readFileSync(join(published, call, 'args'), 'utf8')
+        .trim()
+        .split('\n'),
       event: google.protobuf.Any.decode(readFileSync(join(published, call, 'stdin'))),
     }));
   const topics = calls.map(({ args }) => args[4]);
-  t.same(topics.filter((topic, call) => topic !== topics[call - 1]), ['/tasks/create', '/tasks/exit', '/tasks/delete'], 'in order');
+  t.same(
+    topics.filter((topic, call) => topic !== topics[call - 1]),
+    ['/tasks/create', '/tasks/exit', '/tasks/delete'],
+    'in order',
+  );
   t.ok(topics.filter((topic) => topic === '/tasks/create').length > 1, 'a call that failed was repeated');
   t.equal(topics.filter((topic) => topic === '/tasks/exit').length, 1);
   for (const { args } of calls) {
-    t.same(args, ['--address', shims.grpcAddress, 'publish', '--topic', args[4], '--namespace', shims.namespace]);
+    t.same(args, [
+      '--address',
+      shims.grpcAddress,
+      'publish',
+      '--topic',
+      args[4],
+      '--namespace',
+      shims.namespace,
+    ]);
   }
   const last = calls.at(-1)?.event;
   t.equal(last?.typeUrl, 'containerd.events.TaskDelete');
-  t.match(containerd.events.TaskDelete.decode(last?.value ?? new Uint8Array()), { containerId: id, exitStatus: 137 });
+  t.match(containerd.events.TaskDelete.decode(last?.value ?? new Uint8Array()), {
+    containerId: id,
+    exitStatus: 137,
+  });
 });

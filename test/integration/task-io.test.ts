@@ -85,7 +85,12 @@ exec 5>&-
     const shim = await shims.shim('dead-logger');
     const { id, task } = shim;
     const create = { id, bundle: shim.bundle, options };
-    await refused(t, task.create({ ...create, stdout: 'binary:///bin/false' }), 'FailedPrecondition', /\/bin\/false/);
+    await refused(
+      t,
+      task.create({ ...create, stdout: 'binary:///bin/false' }),
+      'FailedPrecondition',
+      /\/bin\/false/,
+    );
     await refused(t, task.create({ ...create, stdout: `${shims.directory}/no-fifo` }), 'NotFound', /no-fifo/);
     await refused(t, task.create({ ...create, stdin: 'file:///etc/passwd' }), 'Unimplemented', /stdin/);
     await refused(t, task.delete({ id }), 'NotFound');

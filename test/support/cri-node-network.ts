@@ -36,7 +36,7 @@ export class NodeNetwork {
 
   /** Names of its links. */
   links(): string[] {
-    const [file = '', ...args] = [...this.enter, 'ip', '-json', 'link'];
+    const [file, ...args] = [...this.enter, 'ip', '-json', 'link'];
     const found = JSON.parse(execFileSync(file, args, { encoding: 'utf8' })) as { ifname: string }[];
     return found.map(({ ifname }) => ifname);
   }

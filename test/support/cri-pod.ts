@@ -222,9 +222,11 @@ export class CriContainer {
    * Resolves when the container has ended. CRI 1.6 tells of nothing by itself: kubelet asks once a second as well.
    */
   async exited(): Promise<ContainerStatus> {
+    const deadline = Date.now() + PATIENCE_MS;
     for (;;) {
       const status = await this.status();
       if (status.state === 'CONTAINER_EXITED') return status;
+      if (Date.now() > deadline) throw new Error(`the container runs on:\n${this.log.text.slice(-2000)}`);
       await delay(50);
     }
   }

@@ -57,9 +57,10 @@ export class CriStream implements Disposable {
     this.#write(OPCODE.binary, Buffer.concat([Buffer.from([channel]), Buffer.from(data)]));
   }
 
+  /** Says good-bye after all that was sent; the server hangs up then. */
   [Symbol.dispose](): void {
     this.#write(OPCODE.close, Buffer.alloc(0));
-    this.#socket.destroy();
+    this.#socket.end();
   }
 
   /** Reads the answer to the handshake, and everything after it from then on. */

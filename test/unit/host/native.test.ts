@@ -243,7 +243,10 @@ void t.test('a wrong argument at any place throws, names it and never crashes', 
     schedSetaffinity: [2 ** 31 - 1, [0]],
     schedGetaffinity: [2 ** 31 - 1],
   } satisfies Partial<Record<keyof Native, readonly unknown[]>>;
-  t.strictSame([...Object.keys(sound), 'sourceHash', 'unshareNet'].sort(), Object.keys(native).sort());
+  t.strictSame(
+    [...Object.keys(sound), 'sourceHash', 'setsid', 'unshareNet'].sort(),
+    Object.keys(native).sort(),
+  );
 
   const places = Object.entries<readonly unknown[]>(sound).flatMap(([name, args]) =>
     args.map((_, place) => ({ name, args, place })),

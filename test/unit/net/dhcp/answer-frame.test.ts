@@ -119,7 +119,8 @@ void t.test('fragments, options and lengths of the IP headers', (t) => {
   t.notOk(parseGuestPacket(changed(14, 0x44)), 'a header too short');
   t.notOk(parseGuestPacket(changed(38, 0, 7)), 'a UDP length too short');
   const padded = Buffer.concat([discover, Buffer.alloc(60)]);
-  t.match(parseGuestPacket(padded), { payload: { length: discover.length - 42 } });
+  const unpadded = parseGuestPacket(padded);
+  t.equal(unpadded?.kind === 'udp' && unpadded.payload.length, discover.length - 42, 'padding is no payload');
   const withOption = Buffer.concat([
     changed(14, 0x46).subarray(0, 34),
     Buffer.from([1, 1, 1, 0]),

@@ -22,7 +22,7 @@ const words = (commands: readonly (readonly string[])[]): string[] =>
 
 void t.test('a bridge takes one command', (t) => {
   const plan = planAttachment('vt1', { kind: 'bridge', bridge: 'br0' }, guest);
-  t.same(words(plan.ip), ['link set dev vt1 mtu 1450 master br0 up']);
+  t.same(words(plan.ip), ['link set dev vt1 address fe:00:00:00:00:05 mtu 1450 master br0 up']);
   t.same({ ...plan, ip: [] }, { required: [], sysctls: [], ip: [], ovs: undefined });
   t.equal(planDetachment('vt1', { kind: 'bridge', bridge: 'br0' }), undefined);
   t.end();
@@ -31,7 +31,7 @@ void t.test('a bridge takes one command', (t) => {
 void t.test('OVS keeps a port in its database, so it is taken out again', (t) => {
   const attachment = { kind: 'ovs', bridge: 'br-int' } as const;
   const plan = planAttachment('vt1', attachment, guest);
-  t.same(words(plan.ip), ['link set dev vt1 mtu 1450 up']);
+  t.same(words(plan.ip), ['link set dev vt1 address fe:00:00:00:00:05 mtu 1450 up']);
   t.equal(
     plan.ovs?.join(' '),
     '--timeout=5 --may-exist add-port br-int vt1 -- set Interface vt1 external_ids:attached-mac="02:00:00:00:00:05"',
@@ -43,7 +43,7 @@ void t.test('OVS keeps a port in its database, so it is taken out again', (t) =>
 void t.test('a routed guest has a route and proxies', (t) => {
   const plan = planAttachment('vt1', { kind: 'routed' }, guest);
   t.same(words(plan.ip), [
-    'link set dev vt1 mtu 1450 up',
+    'link set dev vt1 address fe:00:00:00:00:05 mtu 1450 up',
     'neighbor replace proxy 2001:db8::1 dev vt1',
     'address replace fe80::1/64 dev vt1 nodad',
     'route add 10.1.0.5/32 dev vt1',
@@ -74,7 +74,7 @@ void t.test('a routed guest has a route and proxies', (t) => {
 void t.test('a routed guest with one family leaves the other alone', (t) => {
   const [v4, v6] = guest.addresses;
   const only4 = planAttachment('vt1', { kind: 'routed' }, { ...guest, addresses: [v4!], routes: [] });
-  t.same(words(only4.ip), ['link set dev vt1 mtu 1450 up', 'route add 10.1.0.5/32 dev vt1']);
+  t.same(words(only4.ip), ['link set dev vt1 address fe:00:00:00:00:05 mtu 1450 up', 'route add 10.1.0.5/32 dev vt1']);
   t.same(only4.required, []);
   t.notOk(only4.sysctls.some(({ path }) => path.startsWith('ipv6/')));
   const only6 = planAttachment('vt1', { kind: 'routed' }, { ...guest, addresses: [v6!], routes: [] });
