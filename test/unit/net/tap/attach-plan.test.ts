@@ -74,7 +74,10 @@ void t.test('a routed guest has a route and proxies', (t) => {
 void t.test('a routed guest with one family leaves the other alone', (t) => {
   const [v4, v6] = guest.addresses;
   const only4 = planAttachment('vt1', { kind: 'routed' }, { ...guest, addresses: [v4!], routes: [] });
-  t.same(words(only4.ip), ['link set dev vt1 address fe:00:00:00:00:05 mtu 1450 up', 'route add 10.1.0.5/32 dev vt1']);
+  t.same(words(only4.ip), [
+    'link set dev vt1 address fe:00:00:00:00:05 mtu 1450 up',
+    'route add 10.1.0.5/32 dev vt1',
+  ]);
   t.same(only4.required, []);
   t.notOk(only4.sysctls.some(({ path }) => path.startsWith('ipv6/')));
   const only6 = planAttachment('vt1', { kind: 'routed' }, { ...guest, addresses: [v6!], routes: [] });
