@@ -3,7 +3,7 @@ import { parseVmSpec } from '../core/parse-spec.ts';
 import { detectCgroupLayout } from '../host/cgroup-layout.ts';
 import { planCgroup } from '../host/cgroup-plan.ts';
 import { loadConfig } from '../vm/load-config.ts';
-import { cgroupMetrics } from './cgroup-metrics.ts';
+import { taskMetrics } from './task-metrics.ts';
 import { createVmTask } from './create-vm-task.ts';
 import { readOciBundle } from './oci-bundle.ts';
 import { SandboxTask } from './sandbox-task.ts';
@@ -54,5 +54,5 @@ function createSandbox(
 ): SandboxTask {
   const { cgroupsPath } = parseVmSpec({ id: request.id, namespace, spec: bundle.spec, config });
   const cgroup = planCgroup(detectCgroupLayout(host), cgroupsPath, request.id);
-  return new SandboxTask(request, () => cgroupMetrics(host, cgroup));
+  return new SandboxTask(request, () => taskMetrics(host, cgroup));
 }

@@ -1,6 +1,6 @@
 import { parseVmSpec } from '../core/parse-spec.ts';
 import { createMachine } from '../vm/create-machine.ts';
-import { cgroupMetrics } from './cgroup-metrics.ts';
+import { taskMetrics } from './task-metrics.ts';
 import { ConsoleHub } from './console/console-hub.ts';
 import { ConsoleLog } from './console/console-log.ts';
 import { ConsoleSpool } from './console/console-spool.ts';
@@ -68,7 +68,7 @@ export async function createVmTask(
     machine,
     hub,
     stdio,
-    metrics: () => cgroupMetrics(host, machine.facts.cgroup),
+    metrics: () => taskMetrics(host, machine.facts.cgroup),
     onExit: (exit) => writeTerminationMessage(host, log, bundle.terminationLog, exit),
   });
   undo.use(await serveControl(deps.native, task));

@@ -44,6 +44,7 @@ export class EventPublisher {
 
   /** Resolves when every event was delivered or dropped, or when the signal says that this is long enough. */
   async drained(signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
     const { promise, resolve } = Promise.withResolvers<undefined>();
     signal.addEventListener('abort', () => resolve(undefined), { once: true });
     this.#wake?.();

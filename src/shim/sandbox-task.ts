@@ -15,11 +15,11 @@ const SIGKILL = 9;
 export class SandboxTask implements Task {
   readonly request: TaskIdentity;
   readonly stopped: Promise<TaskExit>;
-  readonly #metrics: () => TaskMetrics;
+  readonly #metrics: () => Promise<TaskMetrics>;
   readonly #end = Promise.withResolvers<TaskExit>();
   #state: SandboxState = { t: 'created' };
 
-  constructor(request: TaskIdentity, metrics: () => TaskMetrics) {
+  constructor(request: TaskIdentity, metrics: () => Promise<TaskMetrics>) {
     this.request = request;
     this.#metrics = metrics;
     this.stopped = this.#end.promise;
@@ -74,7 +74,7 @@ export class SandboxTask implements Task {
     return Promise.resolve();
   }
 
-  metrics(): TaskMetrics {
+  metrics(): Promise<TaskMetrics> {
     return this.#metrics();
   }
 

@@ -13,6 +13,13 @@ import { parseStartInput } from './start-input.ts';
 import { startAnswer } from './start-output.ts';
 
 const LISTEN_BACKLOG = 128;
+/** See bin/containerd-shim-vm-v2. */
+const LAUNCHER_VARIABLES = [
+  'NODE_NO_WARNINGS',
+  'MALLOC_TRIM_THRESHOLD_',
+  'MALLOC_MMAP_THRESHOLD_',
+  'MALLOC_TOP_PAD_',
+];
 
 /**
  * The `start` action: finds or makes the socket of the container's group, writes its address for containerd into the
@@ -45,7 +52,8 @@ export async function start(flags: ShimFlags): Promise<void> {
     // The shim that has the socket serves this container, too.
     if (listener === undefined) process.exit(0);
     leaveCaller(loadNative());
-    // For loggers and publishers that we start; containerd before 2.3 has set it.
+    // What we start, such as a logger, gets containerd's environment, without the launcher's settings for this process.
+    for (const name of LAUNCHER_VARIABLES) Reflect.deleteProperty(env, name);
     if (params !== undefined && params.ttrpcAddress !== '') env['TTRPC_ADDRESS'] = params.ttrpcAddress;
     const { serve } = await import('./serve.ts');
     await serve(flags, { listener, socketPath });

@@ -72,7 +72,9 @@ export function taskService({ pod, shutdown }: TaskServiceDeps): Record<string, 
       await pod.update(id, parseTaskUpdate(resources?.value), call.signal);
       return {};
     }),
-    Stats: unary(wire.StatsRequest, wire.StatsResponse, ({ id }) => ({ stats: pod.task(id).metrics() })),
+    Stats: unary(wire.StatsRequest, wire.StatsResponse, async ({ id }) => ({
+      stats: await pod.task(id).metrics(),
+    })),
     Connect: unary(wire.ConnectRequest, wire.ConnectResponse, ({ id }) => ({
       shimPid: process.pid,
       taskPid: pod.find(id)?.pid ?? 0,

@@ -42,7 +42,7 @@ export interface Task {
   pause(signal: AbortSignal): Promise<void>;
   resume(signal: AbortSignal): Promise<void>;
   update(change: TaskUpdate, signal: AbortSignal): Promise<void>;
-  metrics(): TaskMetrics;
+  metrics(): Promise<TaskMetrics>;
   closeStdin(): void;
   resize(size: TerminalSize): void;
   /**

@@ -17,7 +17,7 @@ export class VmTask implements Task {
   /** Settles when QEMU has ended and the console is drained and closed; never rejects. */
   readonly stopped: Promise<TaskExit>;
   readonly #stdio: TaskStdio;
-  readonly #metrics: () => TaskMetrics;
+  readonly #metrics: () => Promise<TaskMetrics>;
   readonly #onExit: (exit: TaskExit) => void;
   readonly #ending = new AbortController();
   #owned: AsyncDisposableStack | undefined;
@@ -29,7 +29,7 @@ export class VmTask implements Task {
     machine: Machine;
     hub: ConsoleHub;
     stdio: TaskStdio;
-    metrics: () => TaskMetrics;
+    metrics: () => Promise<TaskMetrics>;
     /** Called with the exit just before it becomes visible. */
     onExit: (exit: TaskExit) => void;
   }) {
@@ -118,7 +118,7 @@ export class VmTask implements Task {
     this.machine.limitCpu(cpu);
   }
 
-  metrics(): TaskMetrics {
+  metrics(): Promise<TaskMetrics> {
     return this.#metrics();
   }
 

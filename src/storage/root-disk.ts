@@ -38,6 +38,8 @@ export interface OverlayRequest {
   readonly rootDiskBytes: number | undefined;
   /** Open both files with O_DIRECT, as QEMU's `cache.direct=on` wants descriptors to be. */
   readonly direct: boolean;
+  /** Absolute path of qemu-img, which grows an overlay. */
+  readonly qemuImg?: string;
   readonly signal?: AbortSignal;
 }
 
@@ -70,7 +72,7 @@ export async function ensureOverlay(
   host: Host,
   plan: RootDiskPlan,
   image: ImageDisk,
-  { rootDiskBytes, direct, signal }: OverlayRequest,
+  { rootDiskBytes, direct, qemuImg = 'qemu-img', signal }: OverlayRequest,
 ): Promise<RootDisk> {
   const wanted = overlaySize(image, rootDiskBytes);
   if (signal?.aborted === true) throw VmError.from(signal.reason);
@@ -85,7 +87,7 @@ export async function ensureOverlay(
   let header = checkOverlay(host, plan.overlay, found, image, base);
   let change: RootDisk['change'] = exists ? 'kept' : 'created';
   if (header.virtualSize < wanted) {
-    await growOverlay(host, plan.overlay, wanted, signal);
+    await growOverlay(host, qemuImg, plan.overlay, wanted, signal);
     header = checkOverlay(host, plan.overlay, found, image, base);
     change = 'grown';
   }
@@ -145,6 +147,7 @@ function createOverlay(
 
 async function growOverlay(
   host: Host,
+  qemuImg: string,
   path: string,
   size: number,
   signal: AbortSignal | undefined,
@@ -152,7 +155,7 @@ async function growOverlay(
   // "backing": null keeps qemu-img from looking for the base by the name in the header, and leaves that name alone.
   const overlay = { driver: 'qcow2', file: { driver: 'file', filename: path }, backing: null };
   const args = ['resize', '-q', `json:${JSON.stringify(overlay)}`, String(size)];
-  await host.exec('qemu-img', args, signal === undefined ? {} : { signal });
+  await host.exec(qemuImg, args, signal === undefined ? {} : { signal });
 }
 
 /** The overlay has to be sound, without any file of its own choice, and made over this very image. */

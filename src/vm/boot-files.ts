@@ -49,11 +49,15 @@ export async function openBootFiles(
   if (image !== undefined) {
     open.use(image.fd);
     const { rootDiskBytes } = spec;
-    const disk = await ensureOverlay(host, plan, image, { rootDiskBytes, direct: false, signal }).catch(
-      (error: unknown) => {
-        throw writableNeeded(error, spec) ?? error;
-      },
-    );
+    const { qemuImg } = config;
+    const disk = await ensureOverlay(host, plan, image, {
+      rootDiskBytes,
+      direct: false,
+      qemuImg,
+      signal,
+    }).catch((error: unknown) => {
+      throw writableNeeded(error, spec) ?? error;
+    });
     keep('root-overlay', disk.overlay);
     keep('root-base', disk.base);
   }

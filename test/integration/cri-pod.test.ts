@@ -4,10 +4,12 @@
  */
 import { createHash } from 'node:crypto';
 import { renameSync } from 'node:fs';
+import { execa } from 'execa';
 import t from 'tap';
-import { BUSYBOX, criContainerd, restartContainerd } from '../support/cri-containerd.ts';
+import { BUSYBOX, criContainerd, criReady, restartContainerd } from '../support/cri-containerd.ts';
 import { ContainerLog } from '../support/cri-log.ts';
 import { type CriContainer, CriPod } from '../support/cri-pod.ts';
+import { vmctl, vmImage } from '../support/vm-image.ts';
 
 const MIB = 2 ** 20;
 /** Seconds: more than the guest takes to power off on any machine. */
@@ -22,10 +24,16 @@ void t.test('pods of runtime class vm', async (t) => {
     t.match(sandbox, { state: 'SANDBOX_READY', runtimeHandler: 'vm' });
     t.match(await pod.addresses(), [/^10\.88\.0\.\d+$/, /^fd00:88:0:1::/]);
 
-    const vm = await pod.create();
+    const vm = await pod.create({
+      annotations: (await vmImage()).kernelBoot,
+      resources: { cpuPeriod: 100_000, cpuQuota: 150_000, memoryLimitInBytes: 192 * MIB },
+    });
     t.match(await vm.status(), { state: 'CONTAINER_CREATED' });
     await vm.start();
-    await vm.log.until(/vmguest: ready/);
+    const ready = await vm.log.until(/vmguest: ready .*cpus=(\d+) mem=(\d+)kB/);
+    t.equal(ready[1], '2', 'the CPU limit, rounded up');
+    const ram = Number(ready[2]) * 1024;
+    t.ok(ram > 128 * MIB && ram < 192 * MIB, 'the memory limit, less what the kernel keeps');
     t.match(await vm.status(), { state: 'CONTAINER_RUNNING', exitCode: 0 });
 
     const { stats } = await node.cri.call('ContainerStats', { containerId: vm.id });
@@ -64,33 +72,6 @@ void t.test('pods of runtime class vm', async (t) => {
     await second.exited();
   });
 
-  await t.test('the guest is reached at the pod’s addresses', async (t) => {
-    const pod = await CriPod.run(t, node);
-    const [ip4 = '', ip6 = ''] = await pod.addresses();
-    const vm = await pod.start({ stdin: true });
-    await vm.log.until(/vmguest: ready/);
-    using console = await vm.attach();
-    const lease = await console.ask('dhcp', /dhcp eth0 (\S+) router=(\S+)/);
-    t.same(lease.slice(1), [`${ip4}/24`, '10.88.0.1']);
-    // The test guest has no DHCPv6 client.
-    await console.ask(`ip -6 addr add ${ip6}/64 dev eth0 && echo "six $((6))"`, /six 6/);
-
-    const neighbour = await CriPod.run(t, node, { name: 'neighbour', handler: '' });
-    const pings = [ip4, ip6].map((ip) => `/bin/busybox ping -c 2 -W 20 ${ip} && echo "reached ${ip}"`);
-    const command = ['/bin/busybox', 'sh', '-c', `${pings.join('; ')}; /bin/busybox sleep 1000`];
-    const container = await neighbour.start({ image: BUSYBOX, command });
-    await container.log.until(new RegExp(`reached ${ip4}[^]*reached ${ip6}`));
-    for (const ip of [ip4, ip6]) {
-      t.match(
-        await node.network.run('busybox', 'ping', '-c', '2', '-W', '20', ip),
-        / 0% packet loss/,
-        'from the node',
-      );
-    }
-    const [other = ''] = await neighbour.addresses();
-    t.ok(await console.ask(`ping -c 2 -W 20 ${other}`, / 0% packet loss/), 'to a neighbour');
-  });
-
   await t.test('how a VM ended is what kubelet shows', async (t) => {
     const pod = await CriPod.run(t, node);
     const panicked = await pod.start({ stdin: true });
@@ -118,6 +99,9 @@ void t.test('pods of runtime class vm', async (t) => {
     const vm = await pod.start();
     await vm.log.until(/vmguest: ready/);
     const second = await pod.create({ name: 'sidecar' });
+    await t.rejects(node.cri.call('ExecSync', { containerId: vm.id, cmd: ['true'] }), {
+      message: /cannot run a command inside VM/,
+    });
     await t.rejects(second.start(), {
       message: /the pod has a VM already .*a pod of this runtime has one container/,
     });
@@ -173,6 +157,22 @@ void t.test('pods of runtime class vm', async (t) => {
     await vm.log.until(/console=ttyS0/);
     await vm.stop(GRACE);
     t.match(await vm.status(), { exitCode: 0, reason: 'Completed' });
+  });
+
+  await t.test('a guest powers off while containerd is away', async (t) => {
+    const pod = await CriPod.run(t, node);
+    const vm = await pod.start({ stdin: true });
+    await vm.log.until(/vmguest: ready/);
+    await node.containerd.kill();
+    // Ends when the VM does.
+    await execa(vmctl, ['console', vm.id], { env: node.containerd.environment(), input: 'poweroff\n' });
+    await node.containerd.start();
+    await criReady(node.cri);
+    t.match(await vm.exited(), { exitCode: 0, reason: 'Completed' });
+    t.equal(vm.terminationMessage, 'the guest powered itself off');
+    t.match(await pod.status(), { state: 'SANDBOX_READY' }, 'the pod is there for a new start');
+    const again = await pod.start({ attempt: 1 });
+    await again.log.until(/vmguest: ready/);
   });
 
   await t.test('log rotation', async (t) => {

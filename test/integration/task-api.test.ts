@@ -189,7 +189,7 @@ void t.test('the life of a task', async (t) => {
     await task.resizePty({ id, width: 1, height: 1 });
     await task.closeIO({ id, stdin: true });
 
-    t.same(await task.delete({ id }), { pid: state.pid, ...exit });
+    t.same(await task.delete({ id }), { pid: state.pid, exitStatus: 0, exitedAt: exit?.exitedAt });
     await refused(t, task.delete({ id }), 'NotFound');
     await refused(t, task.wait({ id }), 'NotFound');
     await refused(t, task.state({ id }), 'NotFound');

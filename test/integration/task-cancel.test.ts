@@ -19,9 +19,9 @@ interface HangingPod {
   /** Fields of a Create that hangs. */
   readonly create: { readonly id: string; readonly bundle: string; readonly options: object };
   /** Resolves with QEMU's pid when the next Create hangs. */
-  hanging(): Promise<number>;
+  readonly hanging: () => Promise<number>;
   /** Asserts that a Create whose QEMU had this pid has left nothing. */
-  rolledBack(t: Test, pid: number): Promise<void>;
+  readonly rolledBack: (t: Test, pid: number) => Promise<void>;
 }
 
 async function hangingPod(t: Test): Promise<HangingPod> {

@@ -22,8 +22,8 @@ export interface ContainerdOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** containerd's own PATH. Our launcher must do without any. */
   readonly path?: string;
-  /** TOML lines of containerd's CRI plugin, which is off without them. */
-  readonly cri?: string;
+  /** TOML lines of containerd's CRI plugin, which is off without them; for the directory that everything lies below. */
+  readonly cri?: (directory: string) => string;
   /** A command that runs containerd, such as one that enters a network namespace and becomes what follows. */
   readonly launcher?: readonly string[];
   /** Looks for what else may be left, one text each. */
@@ -193,7 +193,7 @@ disabled_plugins = [${disabled.map((name) => `"io.containerd.${name}"`).join(', 
 address = "${this.address}"
 [debug]
 level = "debug"
-${cri ?? ''}`;
+${cri?.(this.directory) ?? ''}`;
   }
 }
 

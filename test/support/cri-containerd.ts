@@ -1,11 +1,17 @@
-import { globSync, mkdirSync, writeFileSync } from 'node:fs';
+import { globSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Containerd, type ContainerdOptions, privateContainerd, type TestScope } from './containerd.ts';
 import { PodCgroups } from './cri-cgroup.ts';
 import { CriClient } from './cri-client.ts';
 import { busyboxImage, writeImage } from './cri-images.ts';
-import { type BridgeNetwork, bridgeConfig, cniLeft, NodeNetwork } from './cri-node-network.ts';
+import {
+  type BridgeNetwork,
+  bridgePlugins,
+  cniLeft,
+  networkConfig,
+  NodeNetwork,
+} from './cri-node-network.ts';
 import { tempDir } from './temp-dir.ts';
 import { vmImage } from './vm-image.ts';
 
@@ -17,8 +23,11 @@ const PAUSE = 'example.test/pause:1';
 export const POD_NETWORK = { bridge: 'pods0', prefix4: '10.88.0', prefix6: 'fd00:88:0:1' } as const;
 
 export interface CriOptions extends Pick<ContainerdOptions, 'shimConfig' | 'env'> {
-  /** Text of the CNI configuration of runtime `vm`; by default the same bridge as for all other pods. */
-  readonly vmNetwork?: (network: BridgeNetwork) => string;
+  /**
+   * Plugins of the CNI network of runtime `vm`, by default the same as for all other pods, a bridge.
+   * @param stateDir of the shims.
+   */
+  readonly vmPlugins?: (network: BridgeNetwork, stateDir: string) => readonly object[];
 }
 
 /** A node without kubelet: containerd with its CRI plugin in a network namespace, and what kubelet keeps on disk. */
@@ -43,13 +52,16 @@ export async function criContainerd(t: TestScope, options: CriOptions = {}): Pro
   const podNetwork = { ...POD_NETWORK, name: basename(directory), leases: join(directory, 'leases') };
   const cgroups = new PodCgroups(basename(directory));
   t.teardown(() => cgroups[Symbol.asyncDispose]());
-  const cni = writeNetworks(directory, podNetwork, options.vmNetwork ?? bridgeConfig);
+  const { vmPlugins = bridgePlugins } = options;
 
   let state = '';
   const containerd = await privateContainerd(t, {
     ...options,
     launcher: network.enter,
-    cri: criConfig(cni),
+    cri: (below) => {
+      const own = networkConfig(podNetwork, vmPlugins(podNetwork, join(below, 'vms')));
+      return criConfig(writeCni(join(directory, 'cni'), podNetwork, own));
+    },
     cgroupParents: ['default', 'vmshim', 'test', 'k8s.io'],
     left: () => [...criLeft(state), ...cniLeft(network, podNetwork), ...cgroups.left()],
   });
@@ -77,7 +89,7 @@ export async function restartContainerd({ containerd, cri }: CriNode): Promise<v
 }
 
 /** The CRI plugin goes on starting after containerd has said that it is up, and refuses calls meanwhile. */
-async function criReady(cri: CriClient): Promise<void> {
+export async function criReady(cri: CriClient): Promise<void> {
   for (;;) {
     try {
       await cri.call('ListPodSandbox', {});
@@ -101,23 +113,19 @@ async function importImage(
 }
 
 interface CniDirs {
+  /** The distribution's plugins, and ours. */
+  readonly bin: string;
   readonly vm: string;
   readonly others: string;
 }
 
-function writeNetworks(
-  directory: string,
-  network: BridgeNetwork,
-  vmNetwork: (network: BridgeNetwork) => string,
-): CniDirs {
-  const dirs = { vm: join(directory, 'cni/vm'), others: join(directory, 'cni/others') };
-  for (const [dir, text] of [
-    [dirs.vm, vmNetwork(network)],
-    [dirs.others, bridgeConfig(network)],
-  ] as const) {
-    mkdirSync(dir, { recursive: true });
-    writeFileSync(join(dir, '10-pods.conflist'), text);
-  }
+function writeCni(directory: string, network: BridgeNetwork, vmNetwork: string): CniDirs {
+  const dirs = { bin: join(directory, 'bin'), vm: join(directory, 'vm'), others: join(directory, 'others') };
+  for (const dir of Object.values(dirs)) mkdirSync(dir, { recursive: true });
+  writeFileSync(join(dirs.vm, '10-pods.conflist'), vmNetwork);
+  writeFileSync(join(dirs.others, '10-pods.conflist'), networkConfig(network, bridgePlugins(network)));
+  const plugins = [...globSync('/usr/lib/cni/*'), join(import.meta.dirname, '../../bin/vm-tap')];
+  for (const plugin of plugins) symlinkSync(plugin, join(dirs.bin, basename(plugin)));
   return dirs;
 }
 
@@ -133,7 +141,7 @@ stream_server_port = "0"
 # Not in /var/run/netns, where everybody's are.
 netns_mounts_under_state_dir = true
 [plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = "/usr/lib/cni"
+bin_dir = "${cni.bin}"
 conf_dir = "${cni.others}"
 [plugins."io.containerd.grpc.v1.cri".containerd]
 default_runtime_name = "runc"

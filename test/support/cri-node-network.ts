@@ -65,25 +65,25 @@ export interface BridgeNetwork {
 }
 
 /** A CNI network configuration list (CNI spec 1.0.0 §1). */
-export function bridgeConfig(network: BridgeNetwork): string {
-  return JSON.stringify({
-    cniVersion: '1.0.0',
-    name: network.name,
-    plugins: [
-      {
-        type: 'bridge',
-        bridge: network.bridge,
-        isGateway: true,
-        ipam: {
-          type: 'host-local',
-          dataDir: network.leases,
-          ranges: [[{ subnet: `${network.prefix4}.0/24` }], [{ subnet: `${network.prefix6}::/64` }]],
-          routes: [{ dst: '0.0.0.0/0' }, { dst: '::/0' }],
-        },
-      },
-      { type: 'portmap', capabilities: { portMappings: true } },
-    ],
-  });
+export function networkConfig({ name }: BridgeNetwork, plugins: readonly object[]): string {
+  return JSON.stringify({ cniVersion: '1.0.0', name, plugins });
+}
+
+/** The stock bridge, with the node as gateway. */
+export function bridgePlugins(network: BridgeNetwork): object[] {
+  return [
+    { type: 'bridge', bridge: network.bridge, isGateway: true, ipam: hostLocal(network) },
+    { type: 'portmap', capabilities: { portMappings: true } },
+  ];
+}
+
+export function hostLocal({ leases, prefix4, prefix6 }: BridgeNetwork): object {
+  return {
+    type: 'host-local',
+    dataDir: leases,
+    ranges: [[{ subnet: `${prefix4}.0/24` }], [{ subnet: `${prefix6}::/64` }]],
+    routes: [{ dst: '0.0.0.0/0' }, { dst: '::/0' }],
+  };
 }
 
 /** Links other than the bridge, addresses that are still taken, and results that libcni still keeps. */

@@ -3,7 +3,7 @@ import { SandboxTask } from '../../../src/shim/sandbox-task.ts';
 
 function sandbox(): SandboxTask {
   const request = { id: 's1', bundle: '/b', terminal: false, stdin: '', stdout: '', stderr: '' };
-  return new SandboxTask(request, () => ({ typeUrl: 'metrics', value: new Uint8Array() }));
+  return new SandboxTask(request, () => Promise.resolve({ typeUrl: 'metrics', value: new Uint8Array() }));
 }
 
 const signal = new AbortController().signal;
