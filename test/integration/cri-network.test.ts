@@ -35,10 +35,10 @@ const ways: Readonly<Record<string, Way>> = {
   'a TAP with a route': {
     addresses: [/^10\.89\.0\.\d+$/, /^fd00:89:0:1::/],
     prefixes: [32, 128],
-    router: '169.254.1.1',
+    router: '10.89.0.1',
     routes: [
-      'ip route add 169.254.1.1 dev eth0',
-      'ip route add default via 169.254.1.1',
+      'ip route add 10.89.0.1 dev eth0',
+      'ip route add default via 10.89.0.1',
       'ip -6 route replace default via fe80::1 dev eth0',
     ].join(' && '),
     plugins: (network, stateDir) => {
@@ -118,8 +118,10 @@ async function takeAddresses(
   { prefixes, router, routes }: Way,
 ): Promise<string> {
   await console.ask('dhcp', new RegExp(`dhcp eth0 ${ip4}/${prefixes[0]} router=${router}`));
+  // Without duplicate address detection the address is there at once.
+  const dad = 'echo 0 >/proc/sys/net/ipv6/conf/eth0/dad_transmits';
   await console.ask(
-    `ip -6 addr add ${ip6}/${prefixes[1]} dev eth0 && ${routes} && echo "routes $((6))"`,
+    `${dad} && ip -6 addr add ${ip6}/${prefixes[1]} dev eth0 && ${routes} && echo "routes $((6))"`,
     /routes 6/,
   );
   return (await console.ask('cat /sys/class/net/eth0/address', /([0-9a-f]{2}:){5}[0-9a-f]{2}/))[0];

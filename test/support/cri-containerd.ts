@@ -54,18 +54,23 @@ export async function criContainerd(t: TestScope, options: CriOptions = {}): Pro
   t.teardown(() => cgroups[Symbol.asyncDispose]());
   const { vmPlugins = bridgePlugins } = options;
 
-  let state = '';
+  let below = '';
   const containerd = await privateContainerd(t, {
     ...options,
     launcher: network.enter,
-    cri: (below) => {
+    cri: (directoryOfContainerd) => {
+      below = directoryOfContainerd;
       const own = networkConfig(podNetwork, vmPlugins(podNetwork, join(below, 'vms')));
       return criConfig(writeCni(join(directory, 'cni'), podNetwork, own));
     },
     cgroupParents: ['default', 'vmshim', 'test', 'k8s.io'],
-    left: () => [...criLeft(state), ...cniLeft(network, podNetwork), ...cgroups.left()],
+    left: () => [
+      ...network.mounts(below).map((path) => `mount ${path}`),
+      ...criLeft(join(below, 'state')),
+      ...cniLeft(network, podNetwork),
+      ...cgroups.left(),
+    ],
   });
-  state = join(containerd.directory, 'state');
   const cri = new CriClient(containerd.address);
   t.teardown(() => cri[Symbol.dispose]());
 

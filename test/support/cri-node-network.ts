@@ -1,31 +1,63 @@
 import { execFileSync, spawn } from 'node:child_process';
-import { globSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { once } from 'node:events';
+import { globSync, readFileSync } from 'node:fs';
 import { Duplex } from 'node:stream';
 import { execa } from 'execa';
+import { ExpectText } from './expect-text.ts';
 import { type Teardown, tempDir } from './temp-dir.ts';
 
 /**
+ * Makes /sys show the namespace's own links, and keeps the cgroups where they were: those lie below it. Like a node, it has
+ * an uplink with a default route.
+ */
+const SETUP = `
+mount --rbind /sys/fs/cgroup "$0"
+mount -t sysfs sysfs /sys
+mount --move "$0" /sys/fs/cgroup
+ip link set lo up
+ip link add uplink0 type veth peer name uplink1
+ip address add 192.0.2.2/24 dev uplink0
+ip link set uplink1 up
+ip link set uplink0 up
+ip route add default via 192.0.2.1
+echo ready
+exec cat`;
+const OWN_LINKS = ['lo', 'uplink0', 'uplink1'];
+
+/**
  * The network namespace that stands for a node's own: containerd and its CNI plugins run in it, so that bridges, TAPs
- * and firewall rules never touch the machine's.
+ * and firewall rules never touch the machine's. It comes with a mount namespace, because /sys/class/net shows the
+ * links of whoever mounted it; so what containerd mounts is not seen from outside. Both live as long as a process of ours.
  */
 export class NodeNetwork {
-  /** Command that enters the namespace and becomes what follows it. */
+  /** Command that enters the namespaces and becomes what follows it. */
   readonly enter: readonly string[];
+  readonly #pid: number;
 
-  private constructor(file: string) {
-    this.enter = ['nsenter', `--net=${file}`];
+  private constructor(pid: number) {
+    this.#pid = pid;
+    this.enter = ['nsenter', `--mount=/proc/${pid}/ns/mnt`, `--net=/proc/${pid}/ns/net`];
   }
 
-  /** An empty namespace with its loopback up; gone when the test ends. */
+  /** A namespace with a loopback and an uplink; gone when the test ends. */
   static async make(t: Teardown): Promise<NodeNetwork> {
-    const file = join(tempDir(t), 'net');
-    writeFileSync(file, '');
-    await execa('unshare', [`--net=${file}`, 'true']);
-    t.teardown(() => execa('umount', [file]));
-    const network = new NodeNetwork(file);
-    await network.run('ip', 'link', 'set', 'lo', 'up');
-    return network;
+    const args = ['--net', '--mount', '--propagation=private', 'sh', '-euc', SETUP, tempDir(t)];
+    const holder = spawn('unshare', args, { stdio: ['pipe', 'pipe', 'inherit'] });
+    t.teardown(async () => {
+      const ended = once(holder, 'close');
+      holder.stdin.end();
+      await ended;
+    });
+    await new ExpectText(holder.stdout).until('ready');
+    return new NodeNetwork(holder.pid ?? 0);
+  }
+
+  /** Where something is mounted below a directory. */
+  mounts(directory: string): string[] {
+    return readFileSync(`/proc/${this.#pid}/mountinfo`, 'utf8')
+      .split('\n')
+      .map((line) => line.split(' ')[4] ?? '')
+      .filter((path) => path.startsWith(`${directory}/`));
   }
 
   /** Stdout of a command in the namespace; rejects on a non-zero exit. */
@@ -86,9 +118,9 @@ export function hostLocal({ leases, prefix4, prefix6 }: BridgeNetwork): object {
   };
 }
 
-/** Links other than the bridge, addresses that are still taken, and results that libcni still keeps. */
+/** Links other than the node's own and the bridge, addresses that are still taken, and results that libcni still keeps. */
 export function cniLeft(node: NodeNetwork, { name, bridge, leases }: BridgeNetwork): string[] {
-  const links = node.links().filter((link) => link !== 'lo' && link !== bridge);
+  const links = node.links().filter((link) => ![...OWN_LINKS, bridge].includes(link));
   const files = [
     ...globSync([`${leases}/${name}/*.*`, `${leases}/${name}/*:*`]).filter(
       (path) => !path.includes('last_reserved_ip'),

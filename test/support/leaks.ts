@@ -74,7 +74,14 @@ function cgroups(directory: string, parents: readonly string[]): string[] {
 }
 
 function files(directory: string): string[] {
-  const patterns = ['vms/*/', 's/*', 'data/vms/*', 'fifo/*', 'state/io.containerd.runtime.v2.task/*/*'];
+  const patterns = [
+    'vms/!(cni)/',
+    'vms/cni/*',
+    's/*',
+    'data/vms/*',
+    'fifo/*',
+    'state/io.containerd.runtime.v2.task/*/*',
+  ];
   return globSync(patterns.map((pattern) => `${directory}/${pattern}`)).map((path) => `file ${path}`);
 }
 
