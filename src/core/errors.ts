@@ -28,13 +28,15 @@ export class VmError extends Error {
   }
 
   static is(error: unknown, kind?: ErrorKind): error is VmError {
-    return error instanceof VmError && (kind === undefined || error.kind === kind);
+    // By name, not by class: the programs are several bundles, and each has its own copy of this class.
+    if (!(error instanceof Error) || error.name !== 'VmError' || !('kind' in error)) return false;
+    return kind === undefined || error.kind === kind;
   }
 
   /** Total: whatever was thrown becomes a VmError. An AbortSignal's reason keeps its meaning. */
   static from(error: unknown, context?: string): VmError {
     const say = (text: string): string => (context === undefined ? text : `${context}: ${text}`);
-    if (error instanceof VmError) {
+    if (VmError.is(error)) {
       return context === undefined ? error : new VmError(error.kind, say(error.message), { cause: error });
     }
     if (error instanceof Error) {

@@ -6,8 +6,11 @@ import type { Native } from './native.ts';
 /**
  * Makes a daemon of a process that somebody started and waits for: /dev/null takes the place of stdin, stdout and
  * stderr, so whoever reads them sees their end, and no signal to the caller's session reaches us any more.
+ * @param inherited the caller's other descriptors, which are closed: Node has its own open by now, so only whoever
+ * started it can know which they are.
  */
-export function leaveCaller(native: Native): void {
+export function leaveCaller(native: Native, inherited: readonly number[]): void {
+  for (const fd of inherited) closeSync(fd);
   for (const fd of [0, 1, 2]) {
     closeSync(fd);
     // The kernel gives the lowest number that is free.

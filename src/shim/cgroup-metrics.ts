@@ -1,19 +1,16 @@
 import { io } from '#wire-metrics';
-import type { Cgroup } from '../host/cgroup-plan.ts';
-import { type CgroupStats, readCgroupStats } from '../host/cgroup-stats.ts';
-import type { Host } from '../host/host.ts';
+import type { CgroupStats } from '../host/cgroup-stats.ts';
 import type { TaskMetrics } from './task.ts';
 
 /** What kubelet and `ctr task metrics` show for "no limit" in cgroup v1. */
 const UNLIMITED = 2 ** 63;
 
 /**
- * A cgroup as the message that containerd's CRI understands for this host's cgroup version; any other type would drop the
+ * A cgroup's figures as the message that containerd's CRI understands for this host's cgroup version; any other type would drop the
  * container from `crictl stats`. Source: containerd/cgroups cgroup1/stats, cgroup2/stats.
  */
-export function cgroupMetrics(host: Host, cgroup: Cgroup): TaskMetrics {
-  const stats = readCgroupStats(host, cgroup);
-  return cgroup.dirs.every(({ hierarchy }) => hierarchy.version === 2) ? metricsV2(stats) : metricsV1(stats);
+export function cgroupMetrics(stats: CgroupStats, version: 1 | 2): TaskMetrics {
+  return version === 2 ? metricsV2(stats) : metricsV1(stats);
 }
 
 function metricsV1({ cpu, memory, pids }: CgroupStats): TaskMetrics {

@@ -1,4 +1,4 @@
-import { VmError, describeError } from '../core/errors.ts';
+import { describeError } from '../core/errors.ts';
 import { parseShimArgs } from './args.ts';
 import { start } from './start.ts';
 import { VERSION } from '../vm/version.ts';
@@ -25,9 +25,10 @@ async function main(argv: readonly string[]): Promise<void> {
 }
 
 main(process.argv.slice(2)).catch((error: unknown) => {
-  // containerd shows this text to whoever asked for the task, so it is one sentence and no stack.
+  // containerd shows this text to whoever asked for the task, so it is one sentence and no stack. The class is told by
+  // its name, since each bundle has its own VmError.
   process.stderr.write(
-    `containerd-shim-vm-v2: ${error instanceof VmError ? error.message : describeError(error)}\n`,
+    `containerd-shim-vm-v2: ${error instanceof Error && error.name === 'VmError' ? error.message : describeError(error)}\n`,
   );
   process.exitCode = 1;
 });

@@ -51,7 +51,7 @@ export async function start(flags: ShimFlags): Promise<void> {
     writeStdout(startAnswer(socketPath, input, env['MAX_SHIM_VERSION'], config.bootstrapVersion));
     // The shim that has the socket serves this container, too.
     if (listener === undefined) process.exit(0);
-    leaveCaller(loadNative());
+    leaveCaller(loadNative(), inheritedDescriptors(env));
     // What we start, such as a logger, gets containerd's environment, without the launcher's settings for this process.
     for (const name of LAUNCHER_VARIABLES) Reflect.deleteProperty(env, name);
     if (params !== undefined && params.ttrpcAddress !== '') env['TTRPC_ADDRESS'] = params.ttrpcAddress;
@@ -95,6 +95,13 @@ function listen(native: Native, path: string): number | undefined {
       cause: error,
     });
   }
+}
+
+/** What the launcher could not close for us, as it tells in a variable that is nobody else's business. */
+function inheritedDescriptors(env: NodeJS.ProcessEnv): number[] {
+  const list = (env['VMSHIM_INHERITED'] ?? '').split(' ').filter((word) => word !== '');
+  delete env['VMSHIM_INHERITED'];
+  return list.map(Number);
 }
 
 /** Sandbox bundles of containerd 2.x may have no config.json. */

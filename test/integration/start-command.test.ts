@@ -74,7 +74,7 @@ void t.test('start', async (t) => {
 
   await t.test('the first start of a pod', async (t) => {
     const marker = openSync(join(shims.directory, 'vmshim.toml'), 'r');
-    const pod = await shims.shim('pod', { ...group, descriptors: [marker, marker] });
+    const pod = await shims.shim('pod', { ...group, descriptors: Array.from({ length: 10 }, () => marker) });
     closeSync(marker);
     t.equal(pod.socketPath, path(shims, 'pod'), 'the socket is named by containerd’s rule');
     t.equal(readFileSync(join(pod.bundle, 'address'), 'utf8'), address, 'no newline');

@@ -219,6 +219,29 @@ void t.test('the life of a task', async (t) => {
   rmSync(shim.bundle, { recursive: true });
 });
 
+void t.test('the root file system that containerd wants mounted', async (t) => {
+  const shims = await ShimClient.make(t);
+  const shim = await shims.shim('mounted', { root: 'rootfs' });
+  const { id, task } = shim;
+  const create = { id, bundle: shim.bundle };
+  const image = join(shims.directory, 'image');
+  const missing = { type: 'bind', source: '/nonexistent', options: ['rbind', 'ro'] };
+  await refused(
+    t,
+    task.create({ ...create, rootfs: [missing] }),
+    'FailedPrecondition',
+    /cannot mount .*\/rootfs"/,
+  );
+  await refused(t, task.create(create), 'NotFound', /the image has no "\/boot"/);
+  await task.create({ ...create, rootfs: [{ type: 'bind', source: image, options: ['rbind', 'ro'] }] });
+  t.notMatch(readFileSync('/proc/self/mountinfo', 'utf8'), shim.bundle, 'nothing stays mounted');
+  await shims.events.until('create', id);
+  t.match(shims.events.of(id)[0]?.message, {
+    rootfs: [{ type: 'bind', source: image, options: ['rbind', 'ro'] }],
+  });
+  await shims.remove(shim);
+});
+
 async function checkStats(t: Test, task: TaskClient, id: string): Promise<void> {
   const read = async (): Promise<io.containerd.cgroups.v1.Metrics> => {
     const { stats } = await task.stats({ id });

@@ -20,8 +20,8 @@ const greeting = {
   capabilities: [],
 };
 
-let screen: Socket | undefined;
-createServer((socket) => (screen = socket)).listen({ fd: 4 });
+const screen = Promise.withResolvers<Socket>();
+createServer((socket) => screen.resolve(socket)).listen({ fd: 4 });
 
 createServer((qmp) => {
   qmp.on('error', () => process.exit(0));
@@ -41,6 +41,7 @@ function answer(qmp: Socket, { execute, id }: { execute: string; id: unknown }):
   else if (deed === 'end') qmp.write(done + event('RESUME') + powerOff, () => process.exit(0));
   else {
     qmp.write(done + event('RESUME'));
-    screen?.write(burstBytes(Number(count)), () => qmp.write(powerOff));
+    // The shim has connected to both sockets; which of them we hear of first is chance.
+    void screen.promise.then((socket) => socket.write(burstBytes(Number(count)), () => qmp.write(powerOff)));
   }
 }

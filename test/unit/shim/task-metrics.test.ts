@@ -4,7 +4,7 @@ import t from 'tap';
 import { io } from '#wire-metrics';
 import type { Cgroup } from '../../../src/host/cgroup-plan.ts';
 import { LinuxHost } from '../../../src/host/linux-host.ts';
-import { cgroupMetrics } from '../../../src/shim/cgroup-metrics.ts';
+import { taskMetrics } from '../../../src/shim/task-metrics.ts';
 import { tempDir } from '../../support/temp-dir.ts';
 
 const MIB = 1 << 20;
@@ -18,7 +18,7 @@ function cgroup(dir: string, version: 1 | 2, files: Readonly<Record<string, stri
   return { path: '/c', dirs: [{ hierarchy: { version, mountPoint: dir, controllers }, dir }] };
 }
 
-void t.test('cgroup v2', (t) => {
+void t.test('cgroup v2', async (t) => {
   const files = {
     'cpu.stat': 'usage_usec 3000\nuser_usec 2000\nsystem_usec 1000',
     'memory.current': String(100 * MIB),
@@ -28,7 +28,7 @@ void t.test('cgroup v2', (t) => {
     'pids.current': '5',
     'pids.max': '100',
   };
-  const { typeUrl, value } = cgroupMetrics(host, cgroup(join(tempDir(t), 'c'), 2, files));
+  const { typeUrl, value } = await taskMetrics(host, cgroup(join(tempDir(t), 'c'), 2, files));
   t.equal(typeUrl, 'io.containerd.cgroups.v2.Metrics');
   t.match(io.containerd.cgroups.v2.Metrics.decode(value), {
     pids: { current: 5, limit: 100 },
@@ -43,10 +43,9 @@ void t.test('cgroup v2', (t) => {
     },
     memoryEvents: { max: 3, oomKill: 1 },
   });
-  t.end();
 });
 
-void t.test('cgroup v1, also as a hybrid beside an empty v2', (t) => {
+void t.test('cgroup v1, also as a hybrid beside an empty v2', async (t) => {
   const directory = tempDir(t);
   const files = {
     'cpuacct.usage': '3000000',
@@ -63,7 +62,7 @@ void t.test('cgroup v1, also as a hybrid beside an empty v2', (t) => {
   const v1 = cgroup(join(directory, 'v1'), 1, files);
   const hybrid = { ...v1, dirs: [...v1.dirs, ...cgroup(join(directory, 'v2'), 2, {}).dirs] };
   for (const place of [v1, hybrid]) {
-    const { typeUrl, value } = cgroupMetrics(host, place);
+    const { typeUrl, value } = await taskMetrics(host, place);
     t.equal(typeUrl, 'io.containerd.cgroups.v1.Metrics');
     t.match(io.containerd.cgroups.v1.Metrics.decode(value), {
       pids: { current: 5, limit: 0 },
@@ -78,13 +77,11 @@ void t.test('cgroup v1, also as a hybrid beside an empty v2', (t) => {
       memoryOomControl: { oomKill: 1 },
     });
   }
-  t.end();
 });
 
-void t.test('a cgroup that has gone is a message without figures', (t) => {
+void t.test('a cgroup that has gone is a message without figures', async (t) => {
   for (const version of [1, 2] as const) {
-    const { value } = cgroupMetrics(host, cgroup(join(tempDir(t), 'c'), version, {}));
+    const { value } = await taskMetrics(host, cgroup(join(tempDir(t), 'c'), version, {}));
     t.equal(value.length, 0);
   }
-  t.end();
 });
