@@ -36,6 +36,7 @@ export class EventService {
   readonly received: ReceivedEvent[] = [];
   /** Answers the next events with this error instead of taking them, until cleared. */
   refusal: VmError | undefined;
+  #refused = 0;
   readonly #server = new TtrpcServer();
   readonly #sockets = new Set<Socket>();
   readonly #waiting = new Set<() => void>();
@@ -96,8 +97,19 @@ export class EventService {
     }
   }
 
+  /** Resolves when one more event has been refused than when it was called. */
+  async untilRefused(): Promise<void> {
+    for (const before = this.#refused; this.#refused === before;) {
+      await new Promise<void>((resolve) => this.#waiting.add(resolve));
+    }
+  }
+
   #take(payload: Uint8Array, callNamespace: string | undefined): Uint8Array {
-    if (this.refusal !== undefined) throw this.refusal;
+    if (this.refusal !== undefined) {
+      this.#refused++;
+      this.#wake();
+      throw this.refusal;
+    }
     const { envelope } = services.events.ttrpc.v1.ForwardRequest.decode(payload);
     const typeUrl = envelope?.event?.typeUrl ?? '';
     const message = MESSAGES[typeUrl]?.decode(envelope?.event?.value ?? new Uint8Array());
@@ -111,8 +123,12 @@ export class EventService {
       message: message as Record<string, unknown>,
       callNamespace,
     });
+    this.#wake();
+    return new Uint8Array();
+  }
+
+  #wake(): void {
     for (const wake of this.#waiting) wake();
     this.#waiting.clear();
-    return new Uint8Array();
   }
 }
