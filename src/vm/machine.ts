@@ -122,7 +122,17 @@ export class Machine {
     if (action === 'kill') this.#parts.qemu.kill();
     // A guest that has not run an instruction yet would never see the button.
     else if (t === 'prelaunch' || t === 'creating') void this.#quit();
-    else if (t !== 'ending') await systemPowerdown(this.#parts.qemu.qmp, { signal });
+    else if (t !== 'ending') await this.#pressPowerButton(signal);
+  }
+
+  async #pressPowerButton(signal: AbortSignal): Promise<void> {
+    try {
+      await systemPowerdown(this.#parts.qemu.qmp, { signal });
+    } catch (error) {
+      // QEMU has ended in this moment, which is what was asked for.
+      if (!VmError.is(error, 'Unavailable')) throw error;
+      throw new VmError('NotFound', 'process already finished', { cause: error });
+    }
   }
 
   /** Changes what CPU time and CPUs the VM's cgroup gives it. */
