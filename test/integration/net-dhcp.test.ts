@@ -267,7 +267,9 @@ async function exchange(fd: number, request: Buffer): Promise<{ header: Buffer; 
         const bytes = Buffer.alloc(4096);
         const length = readSync(fd, bytes, 0, bytes.length, null);
         const frame = bytes.subarray(VNET_HEADER, length);
-        if (frame.readUInt16BE(12) === 0x0800) resolve({ header: bytes.subarray(0, VNET_HEADER), frame });
+        // A bridge asks its ports by IGMP who is there: UDP alone is an answer.
+        const answer = frame.readUInt16BE(12) === 0x0800 && frame.readUInt8(23) === 17;
+        if (answer) resolve({ header: bytes.subarray(0, VNET_HEADER), frame });
       });
       writeSync(fd, Buffer.concat([Buffer.alloc(VNET_HEADER), request]));
     });
