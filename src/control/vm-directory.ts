@@ -1,10 +1,11 @@
 import { VmError } from '../core/errors.ts';
+import { absentIs } from '../host/absent-is.ts';
 import type { Host } from '../host/host.ts';
 import { readRecord, type VmRecord } from '../vm/record.ts';
 
 /** The VMs of this node, as their records tell; a record that cannot be read is passed over. */
 export function readVmRecords(host: Host, stateDir: string): VmRecord[] {
-  return listDir(host, stateDir)
+  return absentIs<string[]>([], () => host.listDir(stateDir))
     .flatMap((key) => {
       try {
         return readRecord(host, `${stateDir}/${key}/record.json`) ?? [];
@@ -43,13 +44,4 @@ export function findVm(
     );
   }
   return first;
-}
-
-function listDir(host: Host, path: string): string[] {
-  try {
-    return host.listDir(path);
-  } catch (error) {
-    if (VmError.is(error, 'NotFound')) return [];
-    throw error;
-  }
 }

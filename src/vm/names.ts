@@ -12,7 +12,6 @@ export interface VmNames {
   readonly consoleSocket: string;
   readonly controlSocket: string;
   readonly qemuLog: string;
-  readonly consoleLog: string;
   /** cgroup used when the OCI spec names none, relative to the hierarchy's root. */
   readonly cgroup: string;
   /** User and group QEMU runs as. */
@@ -40,7 +39,6 @@ export function vmNames(stateDir: string, namespace: string, id: string): VmName
     consoleSocket: `${runDir}/console.sock`,
     controlSocket: `${runDir}/control.sock`,
     qemuLog: `${runDir}/qemu.log`,
-    consoleLog: `${runDir}/console.log`,
     cgroup: `/vmshim/${key}`,
     uid: UID_BASE + (digest.readUInt32BE(16) % UID_RANGE),
   };

@@ -1,4 +1,4 @@
-import { VmError } from '../core/errors.ts';
+import { absentIs } from '../host/absent-is.ts';
 import type { Host } from '../host/host.ts';
 
 /**
@@ -13,11 +13,6 @@ export function writeRecordPointer(host: Host, bundle: string, record: string): 
 
 /** Path of the record, or undefined where the bundle names none. */
 export function findRecord(host: Host, bundle: string): string | undefined {
-  try {
-    const path = host.readText(`${bundle}/${POINTER}`).trim();
-    return path.startsWith('/') ? path : undefined;
-  } catch (error) {
-    if (VmError.is(error, 'NotFound')) return undefined;
-    throw error;
-  }
+  const path = absentIs('', () => host.readText(`${bundle}/${POINTER}`)).trim();
+  return path.startsWith('/') ? path : undefined;
 }

@@ -1,5 +1,6 @@
 import { VmError } from '../core/errors.ts';
 import type { TaskExit } from '../core/exit.ts';
+import { absentIs } from '../host/absent-is.ts';
 import type { Host } from '../host/host.ts';
 import type { NicPlan } from './nic-plan.ts';
 
@@ -58,13 +59,8 @@ export function writeRecord(host: Host, record: VmRecord): void {
  * @throws VmError Internal when the file is no record of a format this program knows.
  */
 export function readRecord(host: Host, path: string): VmRecord | undefined {
-  let text: string;
-  try {
-    text = host.readText(path);
-  } catch (error) {
-    if (VmError.is(error, 'NotFound')) return undefined;
-    throw error;
-  }
+  const text = absentIs(undefined, () => host.readText(path));
+  if (text === undefined) return undefined;
   let value: unknown;
   try {
     value = JSON.parse(text);
