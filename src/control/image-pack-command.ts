@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { VmError } from '../core/errors.ts';
 import type { Host, OwnedFd } from '../host/host.ts';
 import { type DiskImage, readDiskImage } from '../storage/disk-image.ts';
+import { expectBootable } from '../storage/image-format.ts';
 import { checkKernel, KERNEL_HEAD_BYTES } from '../storage/kernel-image.ts';
 import { openFlags } from '../host/open-flags.ts';
 import { layerBytes, type LayerContents, type LayerFile, layerTar } from './image-layer.ts';
@@ -56,6 +57,7 @@ export async function packImage(
   checkOptions(options);
   using files = new DisposableStack();
   const disk = readDiskImage(host, files.use(openSource(host, options.disk, 'disk')), `"${options.disk}"`);
+  if (options.kernel === undefined) expectBootable(disk, `"${options.disk}"`);
   const contents: LayerContents = {
     disk: {
       path: disk.format === 'qcow2' ? '/disk/disk.qcow2' : '/disk/disk.img',

@@ -47,6 +47,12 @@ export class SpecField {
   }
 
   invalid(wanted: string): VmError {
+    if (this.#value === undefined) {
+      return new VmError(
+        'InvalidArgument',
+        `${this.#name} of the container's spec is missing; it must be ${wanted}`,
+      );
+    }
     return new VmError(
       'InvalidArgument',
       `${this.#name} of the container's spec must be ${wanted}, but is ${show(this.#value)}`,

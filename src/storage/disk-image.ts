@@ -1,12 +1,9 @@
 import type { Host, OwnedFd } from '../host/host.ts';
-import { type DiskFormat, parseImageFormat } from './image-format.ts';
+import { type ImageFormat, parseImageFormat } from './image-format.ts';
 import { HEADER_BYTES } from './qcow2-header.ts';
 
 /** An opened disk image whose header was found sound. */
-export interface DiskImage {
-  readonly format: DiskFormat;
-  /** Bytes the guest sees, a multiple of 512. */
-  readonly virtualSize: number;
+export interface DiskImage extends ImageFormat {
   readonly fileBytes: number;
   readonly mtimeMs: number;
   /** Read-only; whoever asked for the image closes it. */
@@ -24,6 +21,5 @@ export function readDiskImage(host: Host, fd: OwnedFd, name: string): DiskImage 
   const { size: fileBytes, mtimeMs } = host.inspectFd(fd.fd);
   const head = host.readBytes(fd.fd, 0, HEADER_BYTES);
   const tail = host.readBytes(fd.fd, Math.max(0, fileBytes - TAIL_BYTES), TAIL_BYTES);
-  const { format, virtualSize } = parseImageFormat({ name, head, tail, fileBytes });
-  return { format, virtualSize, fileBytes, mtimeMs, fd };
+  return { ...parseImageFormat({ name, head, tail, fileBytes }), fileBytes, mtimeMs, fd };
 }

@@ -20,7 +20,7 @@ export function quoteName(text: string): string {
  * Opens a regular file of the image for reading. Every component is opened by itself and none may be a symbolic link,
  * since a link of a hostile image could lead to the host's files; devices and fifos are never opened.
  * @param path absolute, inside the image.
- * @throws VmError InvalidArgument for `..`, a symbolic link or anything but a regular file; NotFound.
+ * @throws VmError InvalidArgument for `..`, a symbolic link a path that is not there, or anything but a regular file.
  */
 export function openImageFile(host: Host, rootfs: string, path: string): OwnedFd {
   const parts = imagePathParts(path);
@@ -76,7 +76,7 @@ export function fdPath(directory: OwnedFd, name: string): string {
 function kindIn(host: Host, directory: OwnedFd, name: string, path: string): FileInfo['kind'] {
   const info = host.inspect(fdPath(directory, name));
   if (info === undefined)
-    throw new VmError('NotFound', `the image has no ${quoteName(path)}; name a file that is in it`);
+    throw new VmError('InvalidArgument', `the image has no ${quoteName(path)}; name a file that is in it`);
   return info.kind;
 }
 

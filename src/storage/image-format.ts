@@ -71,12 +71,20 @@ const ISO9660_AT = 32_769;
 const BOOT_SIGNATURE_AT = 510;
 const SECTOR = 512;
 
+/** What a disk image is. */
+export interface ImageFormat {
+  readonly format: DiskFormat;
+  /** Bytes the guest sees, a multiple of 512. */
+  readonly virtualSize: number;
+  /** Whether firmware may find something to boot: false for a raw disk without the signature of a boot sector. */
+  readonly bootable: boolean;
+}
+
 /**
  * Tells the format of a disk image by its contents, never by its name.
- * @returns the format and the bytes the guest sees, a multiple of 512.
  * @throws VmError InvalidArgument for every other format and for a damaged or unsafe qcow2.
  */
-export function parseImageFormat(probe: ImageProbe): { format: DiskFormat; virtualSize: number } {
+export function parseImageFormat(probe: ImageProbe): ImageFormat {
   const { name, head, tail, fileBytes } = probe;
   const refuse = (what: string, remedy: string): never => {
     throw new VmError('InvalidArgument', `disk image ${name} is refused: ${what}; ${remedy}`);
@@ -86,7 +94,8 @@ export function parseImageFormat(probe: ImageProbe): { format: DiskFormat; virtu
     refuse('it could not be read to the end', REMEDY.damaged);
   if (head.length >= 4 && head.readUInt32BE(0) === QCOW2_MAGIC) {
     const { virtualSize } = parseQcow2Header(head, { name, fileBytes, backing: 'refused' });
-    return { format: 'qcow2', virtualSize };
+    // Its first sector may lie anywhere in it, compressed as well.
+    return { format: 'qcow2', virtualSize, bootable: true };
   }
   for (const { what, remedy, where, offset, bytes } of FOREIGN) {
     const from = where === 'head' ? head : tail;
@@ -105,5 +114,19 @@ export function parseImageFormat(probe: ImageProbe): { format: DiskFormat; virtu
   // QEMU pads a raw file to whole sectors and reads the missing bytes as zeros.
   const virtualSize = Math.ceil(fileBytes / SECTOR) * SECTOR;
   if (virtualSize > MAX_VIRTUAL_SIZE) refuse(`its size is ${fileBytes} bytes, above 64 TiB`, REMEDY.damaged);
-  return { format: 'raw', virtualSize };
+  return { format: 'raw', virtualSize, bootable: bootSector };
+}
+
+/**
+ * A raw disk that nothing could boot from: BIOS wants the signature AA55h at byte 510 (BIOS Boot Specification 1.01,
+ * §6.5.1), UEFI a partition table behind a protective MBR with the same signature (UEFI 2.10, §5.2.3). Such a file is
+ * most often no disk at all, and as one it would boot to nothing without a word why.
+ * @throws VmError InvalidArgument
+ */
+export function expectBootable({ bootable }: ImageFormat, name: string): void {
+  if (bootable) return;
+  throw new VmError(
+    'InvalidArgument',
+    `disk image ${name} is refused: it is neither a qcow2 image nor a raw disk with a boot sector (bytes 510 and 511 are not 55 AA); ${REMEDY.bootable}`,
+  );
 }

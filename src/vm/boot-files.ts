@@ -8,6 +8,8 @@ import { ownFd } from '../host/owned-fd.ts';
 import type { FdRole } from '../qemu/plan-fds.ts';
 import type { RootDisk } from '../qemu/qemu-input.ts';
 import { findImageDisk } from '../storage/image-disk.ts';
+import { expectBootable } from '../storage/image-format.ts';
+import { quoteName } from '../storage/image-file.ts';
 import { openImageInitrd, openImageKernel } from '../storage/kernel-image.ts';
 import { readNodeKey } from '../storage/node-key.ts';
 import { ensureNvram } from '../storage/nvram.ts';
@@ -48,6 +50,7 @@ export async function openBootFiles(
   const image = findImageDisk(host, rootfs.path, boot.kind === 'kernel' ? boot.disk : 'required');
   if (image !== undefined) {
     open.use(image.fd);
+    if (boot.kind === 'disk') expectBootable(image, quoteName(image.path));
     const { rootDiskBytes } = spec;
     const { qemuImg } = config;
     const disk = await ensureOverlay(host, plan, image, {

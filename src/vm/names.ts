@@ -25,10 +25,11 @@ const UID_RANGE = 200_000_000;
 
 /**
  * Each VM gets a user id of its own, so that a QEMU taken over by its guest can neither signal, trace nor read the
- * memory of another one.
+ * memory of another one. The state directory is part of the identity, since two containerds of one node (each with its
+ * own) may use the same id.
  */
 export function vmNames(stateDir: string, namespace: string, id: string): VmNames {
-  const digest = createHash('sha256').update(`${namespace}/${id}`).digest();
+  const digest = createHash('sha256').update(`${stateDir}\0${namespace}\0${id}`).digest();
   const key = digest.toString('hex').slice(0, 20);
   const runDir = `${stateDir}/${key}`;
   const names: VmNames = {

@@ -102,6 +102,11 @@ function badImages(shop: Workshop): Refusal[] {
       says: /"\/disk\/a\.img" in the image is a symbolic link.*; put a regular file there/,
     },
     {
+      what: 'a file that is no disk',
+      ...shop.rootfs((disk) => writeFileSync(join(disk, 'README.md'), '# Read me\n'.repeat(100))),
+      says: /"\/disk\/README\.md" is refused: it is neither a qcow2 image nor a raw disk with a boot sector/,
+    },
+    {
       what: 'no such kernel',
       annotations: { 'vmshim.io/kernel': '/boot/none' },
       says: /annotation vmshim\.io\/kernel: the image has no "\/boot\/none"; name a file that is in it/,

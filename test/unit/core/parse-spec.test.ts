@@ -194,7 +194,7 @@ void t.test('owners', (t) => {
   });
   t.match(
     complaint({ annotations: without('sandbox-id') }),
-    /sandbox-id of the container's spec must be the id of the pod/,
+    /sandbox-id of the container's spec is missing; it must be the id of the pod/,
   );
   t.match(complaint({ annotations: without('container-name') }), /container-name/);
   t.match(

@@ -45,10 +45,10 @@ void t.test('paths that could leave the image', (t) => {
     ['/boot', /is a directory/],
   ];
   for (const [path, says] of cases) t.throws(() => openImageFile(host, rootfs, path), refusal(says), path);
-  const missing = { kind: 'NotFound', message: /the image has no "\/boot\/none"/ };
+  const missing = { kind: 'InvalidArgument', message: /the image has no "\/boot\/none"/ };
   t.throws(() => openImageFile(host, rootfs, '/boot/none'), missing);
   t.throws(() => openImageFile(host, rootfs, '/none/x'), {
-    kind: 'NotFound',
+    kind: 'InvalidArgument',
     message: /the image has no "\/none"/,
   });
   t.equal(host.openFds.size, 0);

@@ -40,6 +40,7 @@ function pack(
 function fixedDisk(path: string): void {
   const bytes = Buffer.alloc(3 * 2 ** 20 + 700);
   for (let i = 0; i < bytes.length; i += 4) bytes.writeUInt32LE(Math.imul(i, 2_654_435_761) >>> 0, i);
+  bytes.writeUInt16LE(0xaa55, 510);
   writeFileSync(path, bytes);
 }
 
@@ -164,8 +165,8 @@ void t.test('golden digests: the same input gives these bytes, always', async (t
   const second = await pack({ disk, output: join(dir, '2.tar') });
   t.ok(readFileSync(join(dir, '1.tar')).equals(readFileSync(join(dir, '2.tar'))));
   t.equal(first.manifest, second.manifest);
-  t.equal(first.layer, 'sha256:4a784a2a2386466e2c73ab0ca02dbe27c56ded4e69a9e3ba1ff0035213659881');
-  t.equal(first.manifest, 'sha256:9f1afc205915a0150b7efd391a671930ff61dba1b4f3d86cc42bf423d6e9d6e3');
+  t.equal(first.layer, 'sha256:d28559cce4c5ca146d792d0a5e0c59194d5b2379c297969f350279da10504492');
+  t.equal(first.manifest, 'sha256:843af291cf57e3a1546c6e883eb851eb3e6fdb5d5b4d92645c6ab55c29131aa5');
 });
 
 void t.test('compressed layers hold the same tar', async (t) => {
@@ -213,6 +214,17 @@ void t.test('what no VM could boot is not packed', async (t) => {
     );
   }
   t.notOk(readdirSync(dir).some((name) => name.startsWith('out.tar')));
+});
+
+void t.test('a file that is no disk is packed only with a kernel to boot it', async (t) => {
+  const dir = tempDir(t);
+  const [disk, kernel, output] = [join(dir, 'README.md'), join(dir, 'kernel'), join(dir, 'out.tar')];
+  writeFileSync(disk, '# Not a disk\n'.repeat(100));
+  fixedKernel(kernel);
+  const message =
+    /README.md" is refused: it is neither a qcow2 image nor a raw disk with a boot sector.*kernel/;
+  await t.rejects(pack({ disk, output }), { kind: 'InvalidArgument', message });
+  t.match(await pack({ disk, output, kernel }), { format: 'raw' }, 'a bare file system is one');
 });
 
 void t.test('wrong options', async (t) => {

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { vmNames } from '../../../src/vm/names.ts';
 
-void t.test('names are a function of namespace and id', (t) => {
+void t.test('names are a function of state directory, namespace and id', (t) => {
   const names = vmNames('/run/vmshim', 'k8s.io', 'abc');
   t.same(vmNames('/run/vmshim', 'k8s.io', 'abc'), names);
   t.match(names.key, /^[0-9a-f]{20}$/);
@@ -11,7 +11,8 @@ void t.test('names are a function of namespace and id', (t) => {
   t.equal(names.cgroup, `/vmshim/${names.key}`);
   t.not(vmNames('/run/vmshim', 'k8s.io', 'abd').key, names.key);
   t.not(vmNames('/run/vmshim', 'default', 'abc').key, names.key);
-  t.equal(vmNames('/elsewhere', 'k8s.io', 'abc').key, names.key);
+  t.not(vmNames('/elsewhere', 'k8s.io', 'abc').key, names.key, 'two containerds of one node may use one id');
+  t.not(vmNames('/elsewhere', 'k8s.io', 'abc').uid, names.uid);
   t.end();
 });
 
