@@ -6,9 +6,21 @@ import {
   parseAccel,
   parseCpuModel,
   parseFirmware,
+  parseGuestDataKind,
+  parseGuestNetworkSource,
   parseMachine,
   parseNetworkMode,
 } from './parse-choices.ts';
+import {
+  HOSTNAME_TYPE,
+  META_TYPE,
+  parseBase64,
+  parseHostname,
+  parseMeta,
+  parseSshKeys,
+  parseUserData,
+  SSH_KEYS_TYPE,
+} from './parse-guest-values.ts';
 import { parsePortForwards } from './parse-port-forwards.ts';
 import { parseQuantity } from './quantity.ts';
 import { show } from './spec-field.ts';
@@ -22,6 +34,10 @@ export interface Annotation<T> {
   readonly default: string;
   readonly example: string;
   readonly description: string;
+  /** The value may be a secret: no message shows it. */
+  readonly secret?: true;
+  /** White space around the value is part of it. */
+  readonly verbatim?: true;
   /** Undefined for a malformed value. */
   readonly parse: (value: string) => T | undefined;
 }
@@ -128,6 +144,78 @@ export const ANNOTATIONS = {
     description: 'Name of the VM, for the guest and for `ps`.',
     parse: parseVmName,
   },
+  'guest-data': {
+    type: 'config-drive, config-drive-iso, nocloud or none',
+    default: 'config-drive',
+    example: 'nocloud',
+    description:
+      'How the guest gets the data it configures itself with: OpenStack’s config drive as vfat or as ISO 9660, cloud-init’s NoCloud drive, or not at all. See guest-data.md.',
+    parse: parseGuestDataKind,
+  },
+  'user-data': {
+    type: 'text of at most 10 MiB',
+    default: 'none',
+    example: '#cloud-config',
+    description:
+      'User data, given to the guest byte for byte: a script, `#cloud-config`, MIME multipart, Ignition.',
+    secret: true,
+    verbatim: true,
+    parse: (value) => parseUserData(new TextEncoder().encode(value)),
+  },
+  'user-data-base64': {
+    type: 'base64 of at most 10 MiB',
+    default: 'none',
+    example: 'I2Nsb3VkLWNvbmZpZwo=',
+    description: 'User data that is no text, or that has to be packed.',
+    secret: true,
+    parse: parseBase64,
+  },
+  'vendor-data': {
+    type: 'text; a JSON object stands for OpenStack’s vendor_data.json',
+    default: 'none',
+    example: '#cloud-config',
+    description: 'Vendor data: what cloud-init applies before the user data.',
+    secret: true,
+    verbatim: true,
+    parse: (value) => value,
+  },
+  'ssh-keys': {
+    type: SSH_KEYS_TYPE,
+    default: 'none',
+    example: 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPoo9bLxdKlQDBnr2BDaBlNzTFI0ZwWBlTpZD0tqbc5h me',
+    description: 'Public keys for the guest’s default user, besides those of volumes.',
+    parse: parseSshKeys,
+  },
+  hostname: {
+    type: HOSTNAME_TYPE,
+    default: 'the VM’s name',
+    example: 'web-1.shop.example',
+    description: 'Host name of the guest.',
+    parse: parseHostname,
+  },
+  meta: {
+    type: META_TYPE,
+    default: 'none',
+    example: '{"role": "web"}',
+    description: 'What OpenStack calls the properties of a server; the guest finds them in its meta data.',
+    secret: true,
+    parse: parseMeta,
+  },
+  'availability-zone': {
+    type: 'at most 255 printable characters',
+    default: 'nova',
+    example: 'zone-a',
+    description: 'Availability zone that the guest’s meta data names.',
+    parse: (value) => (/^[^\p{Cc}]{1,255}$/u.test(value) ? value : undefined),
+  },
+  'guest-network': {
+    type: 'static or dhcp',
+    default: 'static',
+    example: 'dhcp',
+    description:
+      'Whether the drive carries the guest’s addresses and routes, or tells the guest to ask for them by DHCP.',
+    parse: parseGuestNetworkSource,
+  },
 } as const satisfies Record<string, Annotation<unknown>>;
 
 /** Written by operators and the node agent for each other while the VM runs; a spec may carry them along. */
@@ -152,11 +240,15 @@ export function parseAnnotations(annotations: Readonly<Record<string, unknown>>)
     if (!isKnown(key))
       throw new VmError('InvalidArgument', `unknown annotation ${show(name)}; ${suggest(key)}`);
     const annotation: Annotation<unknown> = ANNOTATIONS[key];
-    const parsed = typeof value === 'string' ? annotation.parse(value.trim()) : undefined;
+    const parsed =
+      typeof value === 'string'
+        ? annotation.parse(annotation.verbatim === true ? value : value.trim())
+        : undefined;
     if (parsed === undefined) {
+      const is = annotation.secret === true ? 'not what it must be' : show(value);
       throw new VmError(
         'InvalidArgument',
-        `annotation ${name} is ${show(value)}; give ${annotation.type}, such as "${annotation.example}"`,
+        `annotation ${name} is ${is}; give ${annotation.type}, such as "${annotation.example}"`,
       );
     }
     values[key] = parsed;

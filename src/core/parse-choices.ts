@@ -1,3 +1,4 @@
+import type { GuestDataKind, GuestNetworkSource } from './guest-data-spec.ts';
 import type { AccelChoice, CpuModel, FirmwareKind, MachineKind, NetworkSpec } from './vm-spec.ts';
 
 /** Readers of the words that config file and annotations have in common; undefined for what is no such word. */
@@ -13,6 +14,13 @@ export type BareNetworkMode = Exclude<NetworkSpec['mode'], 'pod'>;
 export type NetworkMode = BareNetworkMode | 'pod' | 'tap' | 'netns';
 export const parseBareNetworkMode = oneOf<BareNetworkMode>(['user', 'none']);
 export const parseNetworkMode = oneOf<NetworkMode>(['user', 'none', 'pod', 'tap', 'netns']);
+export const parseGuestDataKind = oneOf<GuestDataKind>([
+  'config-drive',
+  'config-drive-iso',
+  'nocloud',
+  'none',
+]);
+export const parseGuestNetworkSource = oneOf<GuestNetworkSource>(['static', 'dhcp']);
 
 /** The name of a model alone: features after a comma would be options of QEMU's that nobody looked at. */
 export function parseCpuModel(text: string): CpuModel | undefined {

@@ -1,6 +1,7 @@
 import { ANNOTATION_PREFIX, type AnnotationValues, parseAnnotations, parseVmName } from './annotations.ts';
 import type { Config } from './config.ts';
 import { VmError } from './errors.ts';
+import { parseGuestData } from './parse-guest-data.ts';
 import { isVcpus, MAX_VCPUS } from './parse-choices.ts';
 import { identify, parseOwner } from './parse-owner.ts';
 import { formatBytes, MIB } from './quantity.ts';
@@ -45,10 +46,11 @@ export function parseVmSpec(input: {
   const identity = identify(owner, namespace, id);
   const resources = parseCpuResources(spec.at('linux').at('resources').at('cpu'));
   const machine = said.machine ?? config.defaults.machine;
+  const name = said.name ?? ownName(owner, id);
   return {
     id,
     namespace,
-    name: said.name ?? ownName(owner, id),
+    name,
     uuid: identity.uuid,
     owner,
     vcpus: said.cpus ?? limitedVcpus(resources) ?? config.defaults.cpus,
@@ -70,6 +72,7 @@ export function parseVmSpec(input: {
       input.podNetwork ?? hasPodNetwork(owner, spec.at('linux').at('namespaces')),
     ),
     rootDiskBytes: said['root-size'] === undefined ? undefined : Math.ceil(said['root-size'] / MIB) * MIB,
+    guestData: parseGuestData(said, spec, { name, namespace, owner }),
     cgroupsPath: parseCgroupsPath(spec.at('linux').at('cgroupsPath')),
     resources,
   };

@@ -1,3 +1,5 @@
+import type { GuestDataSpec } from './guest-data-spec.ts';
+
 /**
  * What one VM is, after everything a user can say (OCI spec, annotations, runtime options, config file) was parsed
  * once at the edge. Nothing in here is optional in the sense of "maybe filled later".
@@ -23,6 +25,8 @@ export interface VmSpec {
   readonly network: NetworkSpec;
   /** Root disk size in bytes when larger than the image's own, else undefined. */
   readonly rootDiskBytes: number | undefined;
+  /** What the guest configures itself with. */
+  readonly guestData: GuestDataSpec;
   /** `linux.cgroupsPath` of the OCI spec as given, or undefined. */
   readonly cgroupsPath: string | undefined;
   /** `linux.resources` of the OCI spec as far as the cgroup takes it. */

@@ -28,6 +28,8 @@ export interface Host {
   removeTree(path: string): void;
   /** lstat, or undefined where nothing is. */
   inspect(path: string): FileInfo | undefined;
+  /** readlink(2): what a symbolic link says. */
+  readLink(path: string): string;
   /** fstat(2). */
   inspectFd(fd: number): FileInfo;
   /** pwrite(2) until every byte is written. */

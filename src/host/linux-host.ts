@@ -9,6 +9,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   readSync,
   renameSync,
   rmdirSync,
@@ -108,6 +109,10 @@ export class LinuxHost implements Host {
         throw error;
       }
     });
+  }
+
+  readLink(path: string): string {
+    return withErrno(`read link ${path}`, () => readlinkSync(path));
   }
 
   inspectFd(fd: number): FileInfo {

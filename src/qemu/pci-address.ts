@@ -14,7 +14,8 @@
  * | 06 | pvpanic |
  * | 07 | virtio-serial for the guest agent, kept free |
  * | 08–0b | second to fifth network card |
- * | 0c–0f | later cold-plugged devices, kept free |
+ * | 0c–0e | later cold-plugged devices, kept free |
+ * | 0f | guest data drive: behind all other disks of this bus |
  * | 10.0–10.3 | root ports: the places for hot-plugged disks and cards |
  * | 1f | ICH9 LPC bridge (QEMU's own) |
  */
@@ -28,6 +29,7 @@ export const PCI_SLOTS = {
   net2: 0x09,
   net3: 0x0a,
   net4: 0x0b,
+  guestDrive: 0x0f,
 } as const;
 
 export type Seat = keyof typeof PCI_SLOTS;

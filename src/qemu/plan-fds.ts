@@ -6,12 +6,21 @@ import type { QemuInput, TapNic } from './qemu-input.ts';
  *
  * - `qmp`, `console`: listening stream sockets (AF_UNIX). Nobody else may accept() on them.
  * - `root-overlay`: O_RDWR on the qcow2 overlay; `root-base`: O_RDONLY on the image below it.
+ * - `guest-drive`: O_RDONLY on a raw image.
  * - `kernel`, `initrd`: O_RDONLY. QEMU opens these two again through /proc/self/fd, so QEMU's uid must be allowed to
  *   read the inode (mode 0644, or a memfd); the directories above do not matter.
  * - `firmware-vars`: O_RDWR on the VM's own raw UEFI variable store.
  */
 export type FdRole =
-  'qmp' | 'console' | 'root-overlay' | 'root-base' | 'kernel' | 'initrd' | 'firmware-vars' | NicFdRole;
+  | 'qmp'
+  | 'console'
+  | 'root-overlay'
+  | 'root-base'
+  | 'guest-drive'
+  | 'kernel'
+  | 'initrd'
+  | 'firmware-vars'
+  | NicFdRole;
 
 /** A queue of a card's TAP, opened with IFF_VNET_HDR, or its /dev/vhost-net. */
 export type NicFdRole = `nic${number}-${'tap' | 'vhost'}${number}`;
@@ -28,6 +37,7 @@ export function planFds(input: QemuInput): FdRole[] {
   const roles: FdRole[] = ['qmp', 'console'];
   if (input.rootDisk !== undefined) roles.push('root-overlay');
   if (input.rootDisk?.base !== undefined) roles.push('root-base');
+  if (input.guestDrive) roles.push('guest-drive');
   if (boot.kind === 'kernel') roles.push('kernel');
   if (boot.kind === 'kernel' && boot.initrd !== undefined) roles.push('initrd');
   if (input.firmware.kind === 'uefi') roles.push('firmware-vars');

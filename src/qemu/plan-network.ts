@@ -30,7 +30,8 @@ export function planNetwork({ spec, nics }: QemuInput, fd: FdNumber): QemuOption
   }
 }
 
-const SEATS = ['net0', 'net1', 'net2', 'net3', 'net4'] as const;
+/** Where cards sit, by their order. */
+export const NIC_SEATS = ['net0', 'net1', 'net2', 'net3', 'net4'] as const;
 
 /**
  * A card on an open TAP. QEMU only asks a given descriptor whether it has the vnet header and goes without offloads where
@@ -38,11 +39,11 @@ const SEATS = ['net0', 'net1', 'net2', 'net3', 'net4'] as const;
  * control (virtio 1.2, 5.1).
  */
 function tapNic(machine: MachineKind, nic: TapNic, index: number, fd: FdNumber): QemuOption[] {
-  const seat = SEATS[index];
+  const seat = NIC_SEATS[index];
   if (seat === undefined) {
     throw new VmError(
       'InvalidArgument',
-      `the pod has more than ${SEATS.length} network interfaces; a VM takes that many at most`,
+      `the pod has more than ${NIC_SEATS.length} network interfaces; a VM takes that many at most`,
     );
   }
   const roles = nicRoles(nic, index);

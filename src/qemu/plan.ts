@@ -5,6 +5,7 @@ import { planConsole } from './plan-console.ts';
 import { planDisk } from './plan-disk.ts';
 import { type FdRole, fdNumber, planFds } from './plan-fds.ts';
 import { planGuestDevices } from './plan-guest-devices.ts';
+import { planGuestDrive } from './plan-guest-drive.ts';
 import { planMachine } from './plan-machine.ts';
 import { planNetwork } from './plan-network.ts';
 import type { QemuInput } from './qemu-input.ts';
@@ -33,6 +34,7 @@ function planOptions(input: QemuInput, fds: readonly FdRole[]): QemuOption[] {
     ...planConsole(fd),
     ...planBoot(input, fd),
     ...planDisk(input, fd),
+    ...planGuestDrive(input, fd),
     ...planNetwork(input, fd),
     ...planGuestDevices(input),
   ];

@@ -8,6 +8,8 @@ export interface QemuInput {
   /** Versioned (`pc-q35-7.2`), recorded when the VM is created so that it outlives QEMU upgrades; or `microvm`. */
   readonly machineType: string;
   readonly rootDisk: RootDisk | undefined;
+  /** Whether there is a drive that the guest configures itself from: the descriptor `guest-drive`, raw. */
+  readonly guestDrive: boolean;
   /** Cards of the pod's network, in their order; none in the other network modes. */
   readonly nics: readonly TapNic[];
   readonly firmware: Firmware;

@@ -15,6 +15,8 @@ const MMIO_BUSES: Readonly<Record<Exclude<Seat, 'pvpanic'>, number>> = {
   net2: 5,
   net3: 6,
   net4: 7,
+  // The place of a fifth network card, which a VM with this drive cannot have.
+  guestDrive: 7,
 };
 
 /** A virtio device of class `name` (blk, net …) with its transport and fixed place on this kind of machine. */

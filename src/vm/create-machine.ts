@@ -5,7 +5,7 @@ import { applyCpuResources } from '../host/cgroup-cpu.ts';
 import { detectCgroupLayout } from '../host/cgroup-layout.ts';
 import { type Cgroup, planCgroup } from '../host/cgroup-plan.ts';
 import { readCgroupStats } from '../host/cgroup-stats.ts';
-import type { Host } from '../host/host.ts';
+import type { Host, OwnedFd } from '../host/host.ts';
 import { ownFd } from '../host/owned-fd.ts';
 import { bootId, readIdentity } from '../host/process-identity.ts';
 import { type AccelVerdict, detectAccel } from '../qemu/accel.ts';
@@ -17,6 +17,7 @@ import { checkCapacity } from './capacity.ts';
 import { cleanUpTask } from './clean-up.ts';
 import { Machine, type MachineFacts } from './machine.ts';
 import type { MachineDeps, MachineRequest } from './machine-request.ts';
+import { makeGuestDrive } from './guest-drive.ts';
 import { answerDhcp, type GuestNics, plugNics } from './guest-nics.ts';
 import { KEY_VARIABLE } from './marked-process.ts';
 import { type NicPlan, planNics } from './nic-plan.ts';
@@ -70,12 +71,15 @@ export async function createMachine(
   using files = await openBootFiles(deps, request, signal);
   timeline.mark('disk-ready');
   recorder.update({ rootDisk: files.rootDiskPath });
+  const hasRootDisk = files.disk !== undefined;
+  const drivePlace = { runDir: names.runDir, dataDir: config.dataDir, hasRootDisk };
+  using guestDrive = await makeGuestDrive(host, spec, drivePlace, nicPlans);
   createCgroup(host, cgroup);
   using nics = await plugNics(deps, nicPlans, { spec, uid: names.uid }, signal);
-  const parts = { request, names, cgroup, files, nics, accel, version, recorder };
+  const parts = { request, names, cgroup, files, guestDrive, nics, accel, version, recorder };
   const qemu = await startQemu(deps, parts, signal);
   applyCpuResources(host, cgroup, spec.resources);
-  const services = answerDhcp(deps, nicPlans, spec.name);
+  const services = answerDhcp(deps, nicPlans, spec.guestData.hostname);
   undo.move();
   return new Machine({
     spec,
@@ -98,6 +102,7 @@ interface QemuParts {
   readonly names: VmNames;
   readonly cgroup: Cgroup;
   readonly files: BootFiles;
+  readonly guestDrive: OwnedFd | undefined;
   readonly nics: GuestNics;
   readonly accel: AccelVerdict;
   readonly version: QemuVersion;
@@ -109,13 +114,14 @@ async function startQemu(
   parts: QemuParts,
   signal: AbortSignal,
 ): Promise<QemuProcess> {
-  const { request, names, files, nics, accel, version } = parts;
+  const { request, names, files, guestDrive, nics, accel, version } = parts;
   const { spec, config, timeline } = request;
   const command = planQemu({
     spec,
     accel: accel.accel,
     machineType: spec.machine === 'microvm' ? 'microvm' : version.q35,
     rootDisk: files.disk,
+    guestDrive: guestDrive !== undefined,
     nics: nics.nics,
     firmware:
       spec.firmware === 'uefi' ? { kind: 'uefi', codePath: config.firmware.uefiCode } : { kind: 'bios' },
@@ -126,6 +132,7 @@ async function startQemu(
   const ours = new Map([
     ...files.fds,
     ...nics.fds,
+    ...(guestDrive === undefined ? [] : [['guest-drive', guestDrive.fd] as const]),
     ['qmp', listen(names.qmpSocket)],
     ['console', listen(names.consoleSocket)],
   ]);
@@ -137,6 +144,7 @@ async function startQemu(
       [Symbol.dispose]: () => {
         sockets.dispose();
         files[Symbol.dispose]();
+        guestDrive?.[Symbol.dispose]();
         nics[Symbol.dispose]();
       },
     },

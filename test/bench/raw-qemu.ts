@@ -84,6 +84,7 @@ export class RawQemu {
       accel: 'tcg',
       machineType: 'q35',
       rootDisk: files.disk,
+      guestDrive: false,
       nics: [],
       firmware: { kind: 'bios' },
       aio: 'threads',

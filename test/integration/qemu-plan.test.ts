@@ -4,7 +4,16 @@
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, closeSync, constants, copyFileSync, openSync, readFileSync, writeSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  copyFileSync,
+  openSync,
+  readFileSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -135,6 +144,11 @@ function openRole(role: FdRole, directory: string, { rootDisk }: QemuInput): num
       return openSync(makeOverlay(directory, rootDisk?.base?.format), O_RDWR);
     case 'root-base':
       return openSync(rootDisk?.base?.format === 'raw' ? images.raw : images.qcow2, O_RDONLY);
+    case 'guest-drive': {
+      const path = join(directory, 'guest-data.img');
+      writeFileSync(path, Buffer.alloc(1 << 20), { mode: 0o600 });
+      return openSync(path, O_RDONLY);
+    }
     case 'kernel':
       return openSync(images.kernel, O_RDONLY);
     case 'initrd':

@@ -45,6 +45,7 @@ const inputs: fc.Arbitrary<QemuInput> = fc
     disk: fc.option(rootDisk, { nil: undefined }),
     kernel: fc.option(kernelBoot, { nil: undefined }),
     uefi: fc.boolean(),
+    guestDrive: fc.boolean(),
     name: text,
     vcpus: fc.integer({ min: 1, max: 288 }),
     mib: fc.integer({ min: 1, max: 1 << 20 }),
@@ -56,7 +57,7 @@ const inputs: fc.Arbitrary<QemuInput> = fc
     ({ microvm, disk, kernel, uefi }) =>
       (kernel !== undefined || disk !== undefined) && !(microvm && (uefi || kernel === undefined)),
   )
-  .map(({ microvm, disk, kernel, uefi, name, vcpus, mib, forwards, accel, aio }) => ({
+  .map(({ microvm, disk, kernel, uefi, guestDrive, name, vcpus, mib, forwards, accel, aio }) => ({
     spec: {
       ...baseInput.spec,
       name,
@@ -70,6 +71,7 @@ const inputs: fc.Arbitrary<QemuInput> = fc
     accel,
     machineType: microvm ? 'microvm' : 'pc-q35-7.2',
     rootDisk: disk,
+    guestDrive,
     nics: [],
     firmware: uefi ? { kind: 'uefi', codePath: '/usr/share/OVMF/OVMF_CODE_4M.fd' } : { kind: 'bios' },
     aio,
