@@ -8,8 +8,11 @@ import {
   ANNOTATION_PREFIX,
   parseAnnotations,
 } from '../../../src/core/annotations.ts';
+import { MAX_USER_DATA } from '../../../src/core/parse-guest-values.ts';
 import { VmError } from '../../../src/core/errors.ts';
 
+/** Public, of a key pair nobody kept. */
+const KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPoo9bLxdKlQDBnr2BDaBlNzTFI0ZwWBlTpZD0tqbc5h me';
 const table = Object.entries<Annotation<unknown>>(ANNOTATIONS);
 
 function complaint(annotations: Record<string, unknown>): string {
@@ -59,6 +62,14 @@ void t.test('values', (t) => {
     { protocol: 'tcp', hostAddress: '127.0.0.1', hostPort: 8022, guestPort: 22 },
     { protocol: 'udp', hostAddress: '0.0.0.0', hostPort: 5353, guestPort: 53 },
   ]);
+  const text = (key: string, value: string): string => Buffer.from(read(key, value) as Uint8Array).toString();
+  t.equal(text('user-data', ' a\r\n\n '), ' a\r\n\n ', 'every byte, white space around it as well');
+  t.equal(text('user-data-base64', 'YQBi\n'), 'a\0b');
+  t.same(read('ssh-keys', `# mine\n${KEY}\r\n\n${KEY}\nfrom="10.0.0.1" ${KEY}`), [
+    KEY,
+    `from="10.0.0.1" ${KEY}`,
+  ]);
+  t.same(read('meta', '{"role": "web", "__proto__": "x"}'), JSON.parse('{"role": "web", "__proto__": "x"}'));
   t.same(
     parseAnnotations({ other: 5, 'vmshim.iox/cpus': 'x', [`${ANNOTATION_PREFIX}power-request`]: '{}' }),
     {},
@@ -95,12 +106,31 @@ void t.test('wrong values name key, value and remedy', (t) => {
     initrd: ['initrd', '/a/../b'],
     cmdline: ['a\nb', 'x'.repeat(2048)],
     name: ['', '-x', 'a b', 'a,b=c', 'x'.repeat(254)],
+    'guest-data': ['', 'configdrive', 'iso'],
+    'user-data': ['x'.repeat(MAX_USER_DATA + 1)],
+    'user-data-base64': ['secret!', 'c2VjcmV0=', 'A'.repeat(4 * Math.ceil((MAX_USER_DATA + 1) / 3))],
+    'vendor-data': [],
+    'ssh-keys': [
+      'secret',
+      'ssh-ed25519 short',
+      `${KEY}\0`,
+      `${KEY}\nnot a key`,
+      '-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA',
+    ],
+    hostname: ['', 'a b', '-a', 'a-', 'a..b', 'a_b', 'x'.repeat(64), 'a.'.repeat(127)],
+    meta: ['', 'secret', '[]', '{"a": 1}', '{"a": "b"', 'null'],
+    'availability-zone': ['', 'a\nb', 'x'.repeat(256)],
+    'guest-network': ['none', 'DHCP'],
   };
   t.same(Object.keys(wrong), Object.keys(ANNOTATIONS));
   for (const [key, values] of Object.entries(wrong)) {
     for (const value of values) {
       const text = complaint({ [ANNOTATION_PREFIX + key]: value });
-      t.match(text, `annotation vmshim.io/${key} is "`, `${key} ${JSON.stringify(value)}`);
+      const { secret } = (ANNOTATIONS as Record<string, Annotation<unknown>>)[key] ?? {};
+      const shown = secret === true ? 'not what it must be; give' : '"';
+      const what = `${key} ${JSON.stringify(value.slice(0, 40))}`;
+      t.match(text, `annotation vmshim.io/${key} is ${shown}`, what);
+      if (secret === true && value !== '') t.notMatch(text, value.slice(0, 6), `${what} is not told`);
       t.match(text, '; give ');
     }
   }
@@ -121,7 +151,7 @@ void t.test('unknown keys', (t) => {
   t.match(complaint({ 'vmshim.io/Port_Forwards': '' }), 'did you mean "vmshim.io/port-forwards"?');
   t.match(
     complaint({ 'vmshim.io/telepathy': '' }),
-    /; known are vmshim.io\/cpus, vmshim.io\/memory, .*vmshim.io\/name$/,
+    /; known are vmshim.io\/cpus, vmshim.io\/memory, .*vmshim.io\/guest-network$/,
   );
   t.match(complaint({ 'vmshim.io/': '' }), 'unknown annotation');
   t.match(complaint({ 'vmshim.io/__proto__': '' }), 'unknown annotation');
