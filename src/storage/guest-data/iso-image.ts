@@ -13,8 +13,8 @@ const DESCRIPTORS = 3;
 const MAX_NAME_BYTES = 64;
 
 /**
- * An ISO 9660 image with Rock Ridge and Joliet names, which is what config drives on CD-ROM are. Files that are the same
- * bytes in memory are one extent. Source: ECMA-119, IEEE P1281 and P1282, Microsoft's Joliet specification.
+ * An ISO 9660 image with Rock Ridge and Joliet names, which is what config drives on CD-ROM are. Source: ECMA-119, IEEE P1281
+ * and P1282, Microsoft's Joliet specification.
  * @param label at most 16 characters, as given.
  * @throws VmError InvalidArgument for a name that is too long.
  */
@@ -32,15 +32,11 @@ export function isoImage(root: TreeDirectory, label: string): SparseImage {
     big: take(tableBlocks),
     directories: take(blocks),
   }));
-  const extents = new Map<Uint8Array, Extent>();
-  const place = ({ content }: TreeFile): Extent => {
-    const known = extents.get(content);
-    if (known !== undefined) return known;
-    const extent = {
-      block: content.length === 0 ? 0 : take(Math.ceil(content.length / BLOCK)),
-      bytes: content.length,
-    };
-    extents.set(content, extent);
+  const extents = new Map<TreeFile, Extent>();
+  const place = (file: TreeFile): Extent => {
+    const bytes = file.content.length;
+    const extent = extents.get(file) ?? { block: take(Math.max(1, Math.ceil(bytes / BLOCK))), bytes };
+    extents.set(file, extent);
     return extent;
   };
   const parts: ImagePart[] = [];
@@ -53,7 +49,7 @@ export function isoImage(root: TreeDirectory, label: string): SparseImage {
     put(at.directories, tree.bytes);
     return { tree, ...at };
   });
-  for (const [content, { block }] of extents) if (content.length > 0) put(block, content);
+  for (const [{ content }, { block }] of extents) if (content.length > 0) put(block, content);
   trees.forEach((tree, i) =>
     put(DESCRIPTORS_AT + i, descriptor({ ...tree, label, blocks: next, joliet: i === 1 })),
   );

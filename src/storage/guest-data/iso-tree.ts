@@ -107,7 +107,7 @@ function pack(
   place: (entry: TreeEntry) => Extent,
   parent: Directory,
 ): Buffer {
-  const posix = (entry: TreeEntry): Buffer => (rockRidge ? posixOf(entry) : Buffer.alloc(0));
+  const posix = (entry: TreeEntry): Buffer => (rockRidge ? posixOf(entry, place(entry)) : Buffer.alloc(0));
   const header = rockRidge && directory.number === 1 ? suspHeader() : Buffer.alloc(0);
   const self = Buffer.concat([header, posix(directory.tree)]);
   return packRecords([
@@ -124,10 +124,13 @@ function pack(
   ]);
 }
 
-/** A directory is named by its parent, by itself and by each directory in it. */
-function posixOf(entry: TreeEntry): Buffer {
-  if (entry.kind === 'file') return posixEntry('file', 1, 0);
-  return posixEntry('directory', 2 + entry.entries.filter(({ kind }) => kind === 'directory').length, 0);
+/**
+ * A directory is named by its parent, by itself and by each directory in it. Files with one serial number are one file to
+ * libarchive, so it is the block, of which everything has one to itself.
+ */
+function posixOf(entry: TreeEntry, { block }: Extent): Buffer {
+  if (entry.kind === 'file') return posixEntry('file', 1, block);
+  return posixEntry('directory', 2 + entry.entries.filter(({ kind }) => kind === 'directory').length, block);
 }
 
 /** ECMA-119, 9.4. */
