@@ -74,6 +74,7 @@ export async function createMachine(
   const hasRootDisk = files.disk !== undefined;
   const drivePlace = { runDir: names.runDir, dataDir: config.dataDir, hasRootDisk };
   using guestDrive = await makeGuestDrive(host, spec, drivePlace, nicPlans);
+  timeline.mark('guest-data-ready');
   createCgroup(host, cgroup);
   using nics = await plugNics(deps, nicPlans, { spec, uid: names.uid }, signal);
   const parts = { request, names, cgroup, files, guestDrive, nics, accel, version, recorder };

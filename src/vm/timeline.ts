@@ -4,6 +4,7 @@ export type TimelineStep =
   | 'shim-ready'
   | 'create-called'
   | 'disk-ready'
+  | 'guest-data-ready'
   | 'qemu-spawned'
   | 'qmp-ready'
   | 'created'

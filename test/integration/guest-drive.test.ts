@@ -41,6 +41,10 @@ void t.test('a guest finds its drive', async (t) => {
     await asks(run, 'cat /run/d/openstack/latest/user_data | od -c', /o\s+n\s+f\s+i\s+g\s+\\r\s+\\n/);
     await asks(run, 'sed -n 1p /run/d/openstack/2018-08-27/network_data.json', /\{/);
     await asks(run, 'echo x >/dev/vdb || echo refused', /^refused/m);
+    const status = (await containerd.vmctl('status', 'drive', '--json')).stdout;
+    const { timeline } = JSON.parse(status) as { timeline: { name: string; atMs: number }[] };
+    const at = (step: string): number => timeline.find(({ name }) => name === step)?.atMs ?? Number.NaN;
+    t.comment(`made in ${at('guest-data-ready') - at('disk-ready')} ms of a VM's start`);
     const image = join(containerd.directory, 'vms', vmKey(containerd), 'guest-data.img');
     t.match(statSync(image), { mode: 0o100600, uid: 0, size: 64 << 20 });
     t.ok(statSync(image).blocks * 512 < 512 << 10, 'sparse');

@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, type ExecFileSyncOptions } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -10,7 +10,7 @@ export function cloudInit(): string {
   mkdirSync(join(cache, '..'), { recursive: true });
   const work = mkdtempSync(`${cache}-`);
   try {
-    const quiet = { cwd: work, stdio: ['ignore', 'ignore', 'inherit'] } as const;
+    const quiet: ExecFileSyncOptions = { cwd: work, stdio: ['ignore', 'ignore', 'inherit'] };
     execFileSync('apt-get', ['-qq', '-o', 'APT::Sandbox::User=root', 'download', 'cloud-init'], quiet);
     execFileSync('sh', ['-c', 'dpkg -x cloud-init_*.deb tree'], quiet);
     if (!existsSync(cache)) renameSync(join(work, 'tree'), cache);

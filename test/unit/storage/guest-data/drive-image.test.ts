@@ -31,7 +31,7 @@ function write(directory: string, image: SparseImage): string {
 }
 
 /** What a program that is not ours finds in an image, by path. */
-function readBack(directory: string, image: string, kind: 'vfat' | 'iso9660'): Map<string, Buffer> {
+function readBack(image: string, kind: 'vfat' | 'iso9660'): Map<string, Buffer> {
   const target = `${image}.d`;
   mkdirSync(target);
   if (kind === 'vfat') run('mcopy', '-s', '-n', '-i', image, '::*', target);
@@ -51,9 +51,9 @@ function check(t: Test, directory: string, files: readonly DriveFile[], message:
   const tree = fileTree(files);
   const fat = write(directory, fatImage(tree, { label: 'config-2', serial: 0xfedcba98 }));
   t.match(run('fsck.vfat', '-n', fat), /\d+ files/);
-  t.ok(same(readBack(directory, fat, 'vfat'), files), `${message}, from vfat`);
+  t.ok(same(readBack(fat, 'vfat'), files), `${message}, from vfat`);
   const iso = write(directory, isoImage(tree, 'config-2'));
-  t.ok(same(readBack(directory, iso, 'iso9660'), files), `${message}, from ISO 9660`);
+  t.ok(same(readBack(iso, 'iso9660'), files), `${message}, from ISO 9660`);
 }
 
 void t.test('other programs read every file of a config drive back', (t) => {
@@ -139,7 +139,7 @@ void t.test('any names and bytes come back', (t) => {
       const fat = write(directory, fatImage(tree, { label: 'config-2', serial: 7 }));
       run('fsck.vfat', '-n', fat);
       const iso = write(directory, isoImage(tree, 'config-2'));
-      return same(readBack(directory, fat, 'vfat'), all) && same(readBack(directory, iso, 'iso9660'), all);
+      return same(readBack(fat, 'vfat'), all) && same(readBack(iso, 'iso9660'), all);
     }),
     { seed: 20261122, numRuns: 12 },
   );
