@@ -5,6 +5,7 @@ import type { Memory } from './memory.ts';
 import type { Samples } from './samples.ts';
 import type { ShimKind } from './shim-lab.ts';
 import type { StartTime } from './start-time.ts';
+import { layOut } from './table.ts';
 
 export interface Results {
   readonly start: Record<ShimKind, StartTime>;
@@ -100,15 +101,3 @@ function quantile(what: string, q: number, state: Results['state'], aim = ''): R
 }
 
 const pair = (samples: Samples): string => `${samples.min.toFixed(1)} / ${samples.median.toFixed(1)}`;
-
-function layOut(rows: readonly Row[]): string[] {
-  const widths = [0, 1, 2, 3, 4].map((column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  return rows.map((row) =>
-    row
-      .map((cell, column) =>
-        column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0),
-      )
-      .join('  ')
-      .trimEnd(),
-  );
-}

@@ -8,6 +8,8 @@ export interface Guest {
   /** A bzImage. */
   readonly kernel: string;
   readonly initrd: string;
+  /** The same with iperf3 and ethtool in it, of which its command `net-server` makes use. */
+  readonly netInitrd: string;
   /** Bootable by a PC BIOS and by UEFI; 256 MiB, of which tests may overwrite what lies behind the first 64. */
   readonly qcow2: string;
   /** The same disk, raw and sparse. */
@@ -30,6 +32,7 @@ async function build(): Promise<Guest> {
   return {
     kernel: join(directory, 'kernel'),
     initrd: join(directory, 'initrd'),
+    netInitrd: join(directory, 'initrd-net'),
     qcow2: join(directory, 'tiny.qcow2'),
     raw: join(directory, 'tiny.raw'),
     cmdline: readFileSync(join(scripts, 'guest/cmdline'), 'utf8').trim(),

@@ -22,8 +22,13 @@ export interface NetworkLab {
  */
 export function networkLab(): NetworkLab {
   buildAddon();
+  loadNative().unshareNet();
+  return networkLabHere();
+}
+
+/** The same for a process that has a network namespace of its own already, and /sys and /proc to go with it. */
+export function networkLabHere(): NetworkLab {
   const native = loadNative();
-  native.unshareNet();
   const host = new LinuxHost(() => native);
   const quiet = (): void => host.writeText('/proc/sys/net/ipv6/conf/default/disable_ipv6', '1');
   quiet();
