@@ -4,27 +4,27 @@
  */
 import t, { type Test } from 'tap';
 import { BUSYBOX, type CriNode, criContainerd } from '../support/cri-containerd.ts';
+import {
+  BRIDGED_GUEST,
+  type GuestAddressing,
+  ROUTED_GUEST,
+  ROUTED_NETWORK,
+  takeAddresses,
+} from '../support/cri-guest.ts';
 import { type BridgeNetwork, hostLocal } from '../support/cri-node-network.ts';
 import { type Attached, type CriContainer, CriPod } from '../support/cri-pod.ts';
 
 /** One answer proves the way; the first frames to a new neighbour may be lost while it is being discovered. */
 const ANSWERED = /[1-9]\d* packets received/;
 
-interface Way {
+interface Way extends GuestAddressing {
   readonly plugins?: (network: BridgeNetwork, stateDir: string) => readonly object[];
   readonly addresses: readonly [RegExp, RegExp];
-  /** Prefix lengths. */
-  readonly prefixes: readonly [number, number];
-  readonly router: string;
-  /** What the guest's DHCP client, which is a simple one, leaves to do for a gateway that is not on its network. */
-  readonly routes: string;
 }
 
 const BRIDGED = {
   addresses: [/^10\.88\.0\.\d+$/, /^fd00:88:0:1::/],
-  prefixes: [24, 64],
-  router: '10.88.0.1',
-  routes: 'true',
+  ...BRIDGED_GUEST,
 } as const;
 
 const ways: Readonly<Record<string, Way>> = {
@@ -37,15 +37,9 @@ const ways: Readonly<Record<string, Way>> = {
   },
   'a TAP with a route': {
     addresses: [/^10\.89\.0\.\d+$/, /^fd00:89:0:1::/],
-    prefixes: [32, 128],
-    router: '10.89.0.1',
-    routes: [
-      'ip route add 10.89.0.1 dev eth0',
-      'ip route add default via 10.89.0.1',
-      'ip -6 route replace default via fe80::1 dev eth0',
-    ].join(' && '),
+    ...ROUTED_GUEST,
     plugins: (network, stateDir) => {
-      const ipam = hostLocal({ ...network, prefix4: '10.89.0', prefix6: 'fd00:89:0:1' });
+      const ipam = hostLocal({ ...network, ...ROUTED_NETWORK });
       return [{ type: 'vm-tap', mode: 'routed', stateDir, ipam }];
     },
   },
@@ -112,20 +106,4 @@ async function startGuest(t: Test, node: CriNode, name: string, way: Way): Promi
   await vm.log.until(/vmguest: ready/);
   const console = await vm.attach();
   return { pod, vm, console, addresses, mac: await takeAddresses(console, addresses, way) };
-}
-
-/** Asks for the IPv4 address by DHCP, and takes the IPv6 one, for which the test guest has no client. Gives the MAC. */
-async function takeAddresses(
-  console: Attached,
-  [ip4 = '', ip6 = '']: readonly string[],
-  { prefixes, router, routes }: Way,
-): Promise<string> {
-  await console.ask('dhcp', new RegExp(`dhcp eth0 ${ip4}/${prefixes[0]} router=${router}`));
-  // Without duplicate address detection the address is there at once.
-  const dad = 'echo 0 >/proc/sys/net/ipv6/conf/eth0/dad_transmits';
-  await console.ask(
-    `${dad} && ip -6 addr add ${ip6}/${prefixes[1]} dev eth0 && ${routes} && echo "routes $((6))"`,
-    /routes 6/,
-  );
-  return (await console.ask('cat /sys/class/net/eth0/address', /([0-9a-f]{2}:){5}[0-9a-f]{2}/))[0];
 }

@@ -27,7 +27,19 @@ export interface CriOptions extends Pick<ContainerdOptions, 'shimConfig' | 'env'
    * Plugins of the CNI network of runtime `vm`, by default the same as for all other pods, a bridge.
    * @param stateDir of the shims.
    */
-  readonly vmPlugins?: (network: BridgeNetwork, stateDir: string) => readonly object[];
+  readonly vmPlugins?: Plugins;
+  /** Further runtimes of ours, each with the CNI network of its own plugins. */
+  readonly handlers?: Readonly<Record<string, Plugins>>;
+  /** Instead of the test guest. */
+  readonly images?: readonly Image[];
+}
+
+type Plugins = (network: BridgeNetwork, stateDir: string) => readonly object[];
+
+/** An archive for `ctr images import`. */
+export interface Image {
+  readonly name: string;
+  readonly archive: string;
 }
 
 /** A node without kubelet: containerd with its CRI plugin in a network namespace, and what kubelet keeps on disk. */
@@ -60,8 +72,16 @@ export async function criContainerd(t: TestScope, options: CriOptions = {}): Pro
     launcher: network.enter,
     cri: (directoryOfContainerd) => {
       below = directoryOfContainerd;
-      const own = networkConfig(podNetwork, vmPlugins(podNetwork, join(below, 'vms')));
-      return criConfig(writeCni(join(directory, 'cni'), podNetwork, own));
+      const config = (plugins: Plugins): string =>
+        networkConfig(podNetwork, plugins(podNetwork, join(below, 'vms')));
+      const cni = writeCni(join(directory, 'cni'), podNetwork, config(vmPlugins));
+      const handlers = Object.entries(options.handlers ?? {}).map(([name, plugins]) => {
+        const networks = join(directory, 'cni', name);
+        mkdirSync(networks, { recursive: true });
+        writeFileSync(join(networks, '10-pods.conflist'), config(plugins));
+        return handlerConfig(name, networks);
+      });
+      return [criConfig(cni), ...handlers].join('');
     },
     cgroupParents: ['default', 'vmshim', 'test', 'k8s.io'],
     left: () => [
@@ -80,8 +100,8 @@ export async function criContainerd(t: TestScope, options: CriOptions = {}): Pro
     await writeImage(archive, busyboxImage(name));
     await importImage(containerd, cri, archive, name);
   }
-  const guest = await vmImage();
-  await importImage(containerd, cri, guest.archive, guest.name);
+  for (const { archive, name } of options.images ?? [await vmImage()])
+    await importImage(containerd, cri, archive, name);
   const kubeletDir = join(directory, 'kubelet');
   return { containerd, cri, network, podNetwork, cgroups, kubeletDir };
 }
@@ -152,12 +172,18 @@ conf_dir = "${cni.others}"
 default_runtime_name = "runc"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.vm]
+${handlerConfig('vm', cni.vm)}`;
+}
+
+/** A runtime of ours with its own CNI network. */
+function handlerConfig(name: string, networks: string): string {
+  return `
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.${name}]
 runtime_type = "io.containerd.vm.v2"
 pod_annotations = ["vmshim.io/*"]
 container_annotations = ["vmshim.io/*"]
 privileged_without_host_devices = true
-cni_conf_dir = "${cni.vm}"
+cni_conf_dir = "${networks}"
 `;
 }
 

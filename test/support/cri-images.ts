@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { buffer } from 'node:stream/consumers';
@@ -22,6 +23,19 @@ export function busyboxImage(name: string): TestImage {
     name,
     files: { 'bin/busybox': readFileSync('/bin/busybox') },
     entrypoint: ['/bin/busybox', 'sleep', 'infinity'],
+  };
+}
+
+/** iperf3 of this machine as an ordinary container, with the libraries it needs. */
+export function iperfImage(name: string): TestImage {
+  const paths = execFileSync('ldd', ['/usr/bin/iperf3'], { encoding: 'utf8' }).match(/\/\S+/g) ?? [];
+  const files = ['/usr/bin/iperf3', ...paths].map((path) => [path.slice(1), readFileSync(path)] as const);
+  const { entrypoint, files: busybox } = busyboxImage(name);
+  // It keeps what it sends in a file below /tmp.
+  return {
+    name,
+    entrypoint,
+    files: { ...busybox, ...Object.fromEntries(files), 'tmp/.keep': Buffer.alloc(0) },
   };
 }
 
