@@ -7,6 +7,7 @@ import { createInterface } from 'node:readline';
 import { ControlClient } from '../src/control/control-client.ts';
 import type { VmStatus } from '../src/control/control-service.ts';
 import { Containerd } from '../test/support/containerd.ts';
+import { containerdRelease } from '../test/support/containerd-release.ts';
 import { leaks } from '../test/support/leaks.ts';
 import { vmctl, vmImage } from '../test/support/vm-image.ts';
 
@@ -23,7 +24,7 @@ interface DemoImage {
 
 async function main(disk: string | undefined): Promise<number> {
   const directory = realpathSync(mkdtempSync(join(tmpdir(), 'vmdemo-')));
-  const containerd = new Containerd(directory, { accel: 'auto' });
+  const containerd = new Containerd(directory, await containerdRelease('host'), { accel: 'auto' });
   try {
     say(`packing ${disk ?? 'the test guest'} as a container image`);
     const image = await packImage(disk, directory);

@@ -4,6 +4,8 @@ import { appendFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { execa } from 'execa';
+import { type CriSettings, containerdConfig } from './containerd-config.ts';
+import { type ContainerdRelease, type ContainerdSource, containerdRelease } from './containerd-release.ts';
 import { leaks } from './leaks.ts';
 import { tempDir } from './temp-dir.ts';
 import { type VmImage, vmctl, vmImage } from './vm-image.ts';
@@ -22,8 +24,10 @@ export interface ContainerdOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** containerd's own PATH. Our launcher must do without any. */
   readonly path?: string;
-  /** TOML lines of containerd's CRI plugin, which is off without them; for the directory that everything lies below. */
-  readonly cri?: (directory: string) => string;
+  /** This machine's own by default. */
+  readonly source?: ContainerdSource;
+  /** What containerd's CRI plugin, which is off without it, is told; for the directory that everything lies below. */
+  readonly cri?: (directory: string) => CriSettings;
   /** A command that runs containerd, such as one that enters a network namespace and becomes what follows. */
   readonly launcher?: readonly string[];
   /** Looks for what else may be left, one text each. */
@@ -36,11 +40,12 @@ const repository = join(import.meta.dirname, '../..');
 export const shimPath = join(repository, 'bin/containerd-shim-vm-v2');
 
 /**
- * A private containerd 1.6 or later with root, state, sockets and our shim's directories below one temporary directory.
+ * A private containerd with root, state, sockets and our shim's directories below one temporary directory.
  * When the test ends it asserts that no process, mount, cgroup, socket, fifo or record is left, then ends containerd.
  */
 export async function privateContainerd(t: TestScope, options: ContainerdOptions = {}): Promise<Containerd> {
-  const containerd = new Containerd(tempDir(t), options);
+  const release = await containerdRelease(options.source ?? 'host');
+  const containerd = new Containerd(tempDir(t), release, options);
   t.teardown(async () => {
     const left = await leaks(containerd.directory, options.cgroupParents, options.left);
     await containerd.stop();
@@ -62,15 +67,18 @@ export interface CommandOutput {
 export class Containerd {
   readonly directory: string;
   readonly address: string;
+  readonly release: ContainerdRelease;
   readonly #options: ContainerdOptions;
   #process: ChildProcess | undefined;
   #image: Promise<VmImage> | undefined;
 
-  constructor(directory: string, options: ContainerdOptions) {
+  constructor(directory: string, release: ContainerdRelease, options: ContainerdOptions) {
     this.directory = directory;
     this.address = join(directory, 'c.sock');
+    this.release = release;
     this.#options = options;
-    writeFileSync(join(directory, 'containerd.toml'), this.#config());
+    const settings = { directory, address: this.address, cri: options.cri?.(directory) };
+    writeFileSync(join(directory, 'containerd.toml'), containerdConfig(release, settings));
     writeFileSync(
       join(directory, 'vmshim.toml'),
       `accel = "${options.accel ?? 'tcg'}"\nstate_dir = "${directory}/vms"\ndata_dir = "${directory}/data"\n${options.shimConfig ?? ''}`,
@@ -92,7 +100,11 @@ export class Containerd {
 
   /** Starts containerd and waits until it says that it has booted. */
   async start(): Promise<void> {
-    const command = ['/usr/bin/containerd', '--config', join(this.directory, 'containerd.toml')];
+    const command = [
+      join(this.release.directory, 'containerd'),
+      '--config',
+      join(this.directory, 'containerd.toml'),
+    ];
     const [file = '', ...args] = [...(this.#options.launcher ?? []), ...command];
     const child = spawn(file, args, { env: this.environment(), stdio: ['ignore', 'ignore', 'pipe'] });
     this.#process = child;
@@ -116,16 +128,21 @@ export class Containerd {
 
   environment(): NodeJS.ProcessEnv {
     return {
-      PATH: this.#options.path ?? `${repository}/bin:/usr/sbin:/usr/bin:/sbin:/bin`,
+      PATH: this.#options.path ?? `${repository}/bin:${this.release.directory}:/usr/sbin:/usr/bin:/sbin:/bin`,
       VMSHIM_CONFIG: join(this.directory, 'vmshim.toml'),
       SHIM_SOCKET_DIR: join(this.directory, 's'),
       ...this.#options.env,
     };
   }
 
+  /** The `ctr` of its release. */
+  get ctrPath(): string {
+    return join(this.release.directory, 'ctr');
+  }
+
   /** `ctr` against this containerd; rejects on a non-zero exit. */
   ctr(...args: string[]): Promise<CommandOutput> {
-    return execa('/usr/bin/ctr', ['--address', this.address, ...args], { all: true, stdin: 'ignore' });
+    return execa(this.ctrPath, ['--address', this.address, ...args], { all: true, stdin: 'ignore' });
   }
 
   vmctl(...args: string[]): Promise<CommandOutput> {
@@ -174,26 +191,6 @@ export class Containerd {
     child.kill(signal);
     await ended;
     rmSync(this.address, { force: true });
-  }
-
-  #config(): string {
-    const { cri } = this.#options;
-    const disabled = [
-      ...(cri === undefined ? ['grpc.v1.cri'] : []),
-      'snapshotter.v1.btrfs',
-      'snapshotter.v1.zfs',
-      'snapshotter.v1.devmapper',
-      'snapshotter.v1.aufs',
-    ];
-    return `version = 2
-root = "${this.directory}/root"
-state = "${this.directory}/state"
-disabled_plugins = [${disabled.map((name) => `"io.containerd.${name}"`).join(', ')}]
-[grpc]
-address = "${this.address}"
-[debug]
-level = "debug"
-${cri?.(this.directory) ?? ''}`;
   }
 }
 

@@ -2,6 +2,7 @@ import { globSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Containerd, type ContainerdOptions, privateContainerd, type TestScope } from './containerd.ts';
+import type { CriSettings } from './containerd-config.ts';
 import { PodCgroups } from './cri-cgroup.ts';
 import { CriClient } from './cri-client.ts';
 import { busyboxImage, writeImage } from './cri-images.ts';
@@ -22,7 +23,7 @@ const PAUSE = 'example.test/pause:1';
 /** The network that pods get. */
 export const POD_NETWORK = { bridge: 'pods0', prefix4: '10.88.0', prefix6: 'fd00:88:0:1' } as const;
 
-export interface CriOptions extends Pick<ContainerdOptions, 'shimConfig' | 'env'> {
+export interface CriOptions extends Pick<ContainerdOptions, 'shimConfig' | 'env' | 'source'> {
   /**
    * Plugins of the CNI network of runtime `vm`, by default the same as for all other pods, a bridge.
    * @param stateDir of the shims.
@@ -74,14 +75,14 @@ export async function criContainerd(t: TestScope, options: CriOptions = {}): Pro
       below = directoryOfContainerd;
       const config = (plugins: Plugins): string =>
         networkConfig(podNetwork, plugins(podNetwork, join(below, 'vms')));
-      const cni = writeCni(join(directory, 'cni'), podNetwork, config(vmPlugins));
       const handlers = Object.entries(options.handlers ?? {}).map(([name, plugins]) => {
         const networks = join(directory, 'cni', name);
         mkdirSync(networks, { recursive: true });
         writeFileSync(join(networks, '10-pods.conflist'), config(plugins));
-        return handlerConfig(name, networks);
+        return { name, networks };
       });
-      return [criConfig(cni), ...handlers].join('');
+      const cni = writeCni(join(directory, 'cni'), podNetwork, config(vmPlugins));
+      return { pauseImage: PAUSE, handlers, ...cni };
     },
     cgroupParents: ['default', 'vmshim', 'test', 'k8s.io'],
     left: () => [
@@ -137,54 +138,23 @@ async function importImage(
   while ((await cri.call('ImageStatus', { image: { image } })).image === null) await delay(10);
 }
 
-interface CniDirs {
-  /** The distribution's plugins, and ours. */
-  readonly bin: string;
-  readonly vm: string;
-  readonly others: string;
-}
-
-function writeCni(directory: string, network: BridgeNetwork, vmNetwork: string): CniDirs {
-  const dirs = { bin: join(directory, 'bin'), vm: join(directory, 'vm'), others: join(directory, 'others') };
+/** CNI's directories: the plugins, which are the distribution's and ours, and the networks. */
+function writeCni(
+  directory: string,
+  network: BridgeNetwork,
+  vmNetwork: string,
+): Omit<CriSettings, 'pauseImage' | 'handlers'> {
+  const dirs = {
+    cniPlugins: join(directory, 'bin'),
+    vmNetworks: join(directory, 'vm'),
+    otherNetworks: join(directory, 'others'),
+  };
   for (const dir of Object.values(dirs)) mkdirSync(dir, { recursive: true });
-  writeFileSync(join(dirs.vm, '10-pods.conflist'), vmNetwork);
-  writeFileSync(join(dirs.others, '10-pods.conflist'), networkConfig(network, bridgePlugins(network)));
+  writeFileSync(join(dirs.vmNetworks, '10-pods.conflist'), vmNetwork);
+  writeFileSync(join(dirs.otherNetworks, '10-pods.conflist'), networkConfig(network, bridgePlugins(network)));
   const plugins = [...globSync('/usr/lib/cni/*'), join(import.meta.dirname, '../../bin/vm-tap')];
-  for (const plugin of plugins) symlinkSync(plugin, join(dirs.bin, basename(plugin)));
+  for (const plugin of plugins) symlinkSync(plugin, join(dirs.cniPlugins, basename(plugin)));
   return dirs;
-}
-
-/** Configuration of the CRI plugin in containerd 1.x (configuration version 2). */
-function criConfig(cni: CniDirs): string {
-  return `
-[plugins."io.containerd.grpc.v1.cri"]
-# A negative score cannot be written here, and without this even runc's pods fail.
-restrict_oom_score_adj = true
-sandbox_image = "${PAUSE}"
-stream_server_address = "127.0.0.1"
-stream_server_port = "0"
-# Not in /var/run/netns, where everybody's are.
-netns_mounts_under_state_dir = true
-[plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = "${cni.bin}"
-conf_dir = "${cni.others}"
-[plugins."io.containerd.grpc.v1.cri".containerd]
-default_runtime_name = "runc"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-runtime_type = "io.containerd.runc.v2"
-${handlerConfig('vm', cni.vm)}`;
-}
-
-/** A runtime of ours with its own CNI network. */
-function handlerConfig(name: string, networks: string): string {
-  return `
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.${name}]
-runtime_type = "io.containerd.vm.v2"
-pod_annotations = ["vmshim.io/*"]
-container_annotations = ["vmshim.io/*"]
-privileged_without_host_devices = true
-cni_conf_dir = "${networks}"
-`;
 }
 
 /** What the CRI plugin keeps below containerd's state: network namespaces, and directories of sandboxes and containers. */

@@ -18,7 +18,7 @@ export interface CtrRun {
 /** Starts `ctr run --rm` and returns at once. */
 export async function ctrRun(containerd: Containerd, id: string, options: RunOptions = {}): Promise<CtrRun> {
   const args = await containerd.runArguments(id, { ...options, flags: ['--rm', ...(options.flags ?? [])] });
-  const child = spawn('/usr/bin/ctr', ['--address', containerd.address, ...args], {
+  const child = spawn(containerd.ctrPath, ['--address', containerd.address, ...args], {
     stdio: ['pipe', 'pipe', 'pipe'],
   });
   const exited = once(child, 'close').then(([code, signal]: unknown[]) =>
