@@ -49,7 +49,9 @@ export function taskService({ pod, shutdown }: TaskServiceDeps): Record<string, 
     }),
     Pids: unary(wire.PidsRequest, wire.PidsResponse, ({ id }) => {
       const task = pod.task(id);
-      return { processes: task.status === 'stopped' ? [] : [{ pid: task.pid }] };
+      // Never empty: containerd 1.7 and later that has been restarted takes a shim without processes for a leaked one, and
+      // deletes its task before anybody has read the exit. After the VM's end, what stands for the task is the shim.
+      return { processes: [{ pid: task.status === 'stopped' ? process.pid : task.pid }] };
     }),
     Pause: unary(wire.PauseRequest, Empty, async ({ id }, call) => {
       await pod.pause(id, call.signal);

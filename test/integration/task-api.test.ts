@@ -179,7 +179,11 @@ void t.test('the life of a task', async (t) => {
     for (const same of others) t.same(same, exit);
     t.same(await task.wait({ id }), exit, 'Wait after the exit');
     await io.ended;
-    t.same((await task.pids({ id })).processes, []);
+    t.match(
+      (await task.pids({ id })).processes,
+      [{ pid: (await task.connect({ id })).shimPid }],
+      'the shim keeps the exit',
+    );
     t.equal(commandLine(state.pid), '', 'QEMU has gone');
     await refused(t, task.kill({ id, signal: SIGKILL }), 'NotFound', /process already finished/);
     await refused(t, task.pause({ id }), 'FailedPrecondition', /the VM is stopped/);
