@@ -1,7 +1,7 @@
 import { join } from 'node:path';
-import { Client, credentials, type ServiceError } from '@grpc/grpc-js';
+import { Client, type ClientReadableStream, credentials, type ServiceError } from '@grpc/grpc-js';
 import protobuf from 'protobufjs';
-import type { CriMethods } from './cri/messages.ts';
+import type { ContainerEvent, CriMethods } from './cri/messages.ts';
 
 /** Longer than any call of a healthy containerd takes on a slow machine; kubelet gives up after two minutes. */
 const DEADLINE_MS = 120_000;
@@ -40,6 +40,17 @@ export class CriClient implements Disposable {
       );
     });
     return answer as CriMethods[M][1];
+  }
+
+  /** What containerd 1.7 and later tells by itself. Whoever no longer listens cancels it. */
+  containerEvents(): ClientReadableStream<ContainerEvent> {
+    const { path, requestType, responseType } = lookUp('GetContainerEvents');
+    return this.#client.makeServerStreamRequest(
+      path,
+      (message: object) => Buffer.from(requestType.encode(requestType.fromObject(message)).finish()),
+      (bytes: Buffer) => responseType.toObject(responseType.decode(bytes), PLAIN) as ContainerEvent,
+      {},
+    );
   }
 
   [Symbol.dispose](): void {

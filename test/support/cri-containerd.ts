@@ -101,8 +101,8 @@ export async function criContainerd(t: TestScope, options: CriOptions = {}): Pro
     await writeImage(archive, busyboxImage(name));
     await importImage(containerd, cri, archive, name);
   }
-  for (const { archive, name } of options.images ?? [await vmImage()])
-    await importImage(containerd, cri, archive, name);
+  if (options.images === undefined) await importGuest({ containerd, cri });
+  for (const { archive, name } of options.images ?? []) await importImage(containerd, cri, archive, name);
   const kubeletDir = join(directory, 'kubelet');
   return { containerd, cri, network, podNetwork, cgroups, kubeletDir };
 }
@@ -125,6 +125,12 @@ export async function criReady(cri: CriClient): Promise<void> {
       await delay(20);
     }
   }
+}
+
+/** Makes the test guest's image known to pods. */
+export async function importGuest({ containerd, cri }: Pick<CriNode, 'containerd' | 'cri'>): Promise<void> {
+  const guest = await vmImage();
+  await importImage(containerd, cri, guest.archive, guest.name);
 }
 
 /** Imports an image for pods and waits until the CRI plugin, which learns of it by an event, knows it. */

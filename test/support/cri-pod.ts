@@ -134,6 +134,15 @@ export class CriPod {
     return container;
   }
 
+  /** Resolves when the sandbox has ended by itself. */
+  async ended(): Promise<void> {
+    const deadline = Date.now() + PATIENCE_MS;
+    while ((await this.status()).state !== 'SANDBOX_NOTREADY') {
+      if (Date.now() > deadline) throw new Error(`sandbox ${this.id} is ready still`);
+      await delay(50);
+    }
+  }
+
   async stop(): Promise<void> {
     await this.#node.cri.call('StopPodSandbox', { podSandboxId: this.id });
   }
@@ -216,6 +225,18 @@ export class CriContainer {
       stderr: false,
     });
     return new Attached(await CriStream.open(this.#node.network, url));
+  }
+
+  /** `kubectl exec` without a terminal: resolves with what the streaming server says of its end, a JSON status. */
+  async exec(...cmd: string[]): Promise<string> {
+    const { url } = await this.#node.cri.call('Exec', {
+      containerId: this.id,
+      cmd,
+      stdout: true,
+      stderr: true,
+    });
+    using stream = await CriStream.open(this.#node.network, url);
+    return (await stream.channel(ATTACH_CHANNEL.error).until(/.+/))[0];
   }
 
   /**

@@ -148,6 +148,18 @@ interface Value {
   readonly value: number;
 }
 
+/** One of GetContainerEvents; the id of a container, or of a sandbox. */
+export interface ContainerEvent {
+  readonly containerId: string;
+  readonly containerEventType:
+    | 'CONTAINER_CREATED_EVENT'
+    | 'CONTAINER_STARTED_EVENT'
+    | 'CONTAINER_STOPPED_EVENT'
+    | 'CONTAINER_DELETED_EVENT';
+  readonly podSandboxStatus: PodSandboxStatus | null;
+  readonly containersStatuses: readonly ContainerStatus[];
+}
+
 export interface CpuUsage {
   readonly timestamp: number;
   readonly usageCoreNanoSeconds: Value | null;
@@ -252,6 +264,10 @@ export interface CriMethods {
   ExecSync: [
     ContainerId & { readonly cmd: readonly string[]; readonly timeout?: number },
     { readonly stdout: Buffer; readonly stderr: Buffer; readonly exitCode: number },
+  ];
+  Exec: [
+    ContainerId & { readonly cmd: readonly string[]; readonly stdout?: boolean; readonly stderr?: boolean },
+    { readonly url: string },
   ];
   Attach: [
     ContainerId & {
