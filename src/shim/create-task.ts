@@ -3,6 +3,8 @@ import { parseVmSpec } from '../core/parse-spec.ts';
 import { detectCgroupLayout } from '../host/cgroup-layout.ts';
 import { planCgroup } from '../host/cgroup-plan.ts';
 import { loadConfig } from '../vm/load-config.ts';
+import { vmNames } from '../vm/names.ts';
+import { writeMemberPointer } from '../vm/record-pointer.ts';
 import { taskMetrics } from './task-metrics.ts';
 import { createVmTask } from './create-vm-task.ts';
 import { readOciBundle } from './oci-bundle.ts';
@@ -19,6 +21,7 @@ export type CreateTask = (request: TaskRequest, signal: AbortSignal) => Promise<
  */
 export function createTask(deps: CreateTaskDeps): CreateTask {
   let netns: string | undefined;
+  let sandboxBundle: string | undefined;
   let vm: VmTask | undefined;
   /** The VM that is being created: it counts before it is there. */
   let creating: string | undefined;
@@ -28,6 +31,7 @@ export function createTask(deps: CreateTaskDeps): CreateTask {
     if (bundle.kind === 'sandbox') {
       const sandbox = createSandbox(deps, prepared);
       ({ netns } = bundle);
+      sandboxBundle = request.bundle;
       return sandbox;
     }
     const taken = creating ?? (vm?.status === 'stopped' ? undefined : vm?.id);
@@ -39,6 +43,11 @@ export function createTask(deps: CreateTaskDeps): CreateTask {
     }
     creating = request.id;
     try {
+      // Otherwise containerd runs `delete` for each container; its own tells its exit.
+      if (sandboxBundle !== undefined && prepared.config.bootstrapVersion === 3) {
+        const { record } = vmNames(prepared.config.stateDir, deps.namespace, request.id);
+        writeMemberPointer(deps.host, sandboxBundle, record);
+      }
       vm = await createVmTask(deps, prepared, netns, signal);
       return vm;
     } finally {

@@ -4,8 +4,8 @@ import type { Host } from '../host/host.ts';
 import { LinuxHost } from '../host/linux-host.ts';
 import { loadNative } from '../host/native.ts';
 import { writeStdout } from '../host/standard-streams.ts';
-import { cleanUpTask } from '../vm/clean-up.ts';
-import { findRecord } from '../vm/record-pointer.ts';
+import { type CleanedTask, cleanUpTask } from '../vm/clean-up.ts';
+import { findMembers, findRecord } from '../vm/record-pointer.ts';
 import { vmNames } from '../vm/names.ts';
 import type { ShimFlags } from './args.ts';
 import { removeDeadSocket } from './dead-socket.ts';
@@ -26,11 +26,14 @@ export async function deleteTask(flags: ShimFlags): Promise<void> {
   const native = loadNative();
   const { env } = process;
   const bundle = flags.bundle === '' ? process.cwd() : flags.bundle;
-  const { pid, exit, shimSocket } = await cleanUpTask(
-    { host, native },
+  const budget = AbortSignal.timeout(BUDGET_MS);
+  const undo = (record: string): Promise<CleanedTask> => cleanUpTask({ host, native }, record, budget);
+  // Before our own, of which a broken configuration may keep us.
+  const members = await Promise.allSettled(findMembers(host, bundle).map(undo));
+  const { pid, exit, shimSocket } = await undo(
     findRecord(host, bundle) ?? configuredRecord(host, env, flags),
-    AbortSignal.timeout(BUDGET_MS),
   );
+  for (const member of members) if (member.status === 'rejected') throw member.reason;
   await removeDeadSocket(host, native, shimSocket ?? announcedSocket(host, bundle) ?? ownSocket(env, flags));
   const reply = containerd.task.DeleteResponse.encode({
     pid,
