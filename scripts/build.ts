@@ -29,6 +29,7 @@ const shimPrograms = {
   shim: 'src/shim/main.ts',
   serve: 'src/shim/serve.ts',
   'cgroup-metrics': 'src/shim/cgroup-metrics.ts',
+  'sandbox-methods': 'src/shim/sandbox-methods.ts',
   delete: 'src/shim/delete.ts',
   info: 'src/shim/info.ts',
 };

@@ -5,7 +5,7 @@ import { createRequire } from 'node:module';
 import path from 'node:path';
 import { promisify } from 'node:util';
 
-// Turns proto/*.proto into the static codecs that `#wire` and `#wire-metrics` name.
+// Turns proto/*.proto into the static codecs that `#wire`, `#wire-metrics` and `#wire-sandbox` name.
 
 const run = promisify(execFile);
 const require = createRequire(import.meta.url);
@@ -16,10 +16,18 @@ interface GeneratedModule {
   readonly isPart: (protoFile: string) => boolean;
 }
 
-/** Statistics are a third of the code and only `Stats` needs them, so they can be loaded when first asked for. */
+const isMetrics = (file: string): boolean => file.startsWith('metrics_');
+/** The sandbox API, and CRI's description of a pod that it carries. */
+const isSandbox = (file: string): boolean => file.startsWith('sandbox');
+
+/**
+ * Statistics are a third of the code and only `Stats` needs them, and few nodes use the sandbox API: both can be loaded
+ * when first asked for.
+ */
 const MODULES: readonly GeneratedModule[] = [
-  { name: 'wire', isPart: (file) => !file.startsWith('metrics_') },
-  { name: 'metrics', isPart: (file) => file.startsWith('metrics_') },
+  { name: 'wire', isPart: (file) => !isMetrics(file) && !isSandbox(file) },
+  { name: 'metrics', isPart: isMetrics },
+  { name: 'sandbox', isPart: isSandbox },
 ];
 
 /** Holds the hash of everything the generated files depend on. */

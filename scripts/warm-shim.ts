@@ -28,7 +28,7 @@ while (!existsSync('address')) await turn();
 const client = await TtrpcClient.connect(readFileSync('address', 'utf8').replace('unix://', ''));
 const request = containerd.task.ConnectRequest.encode({ id: 'warm' }).finish();
 await client.call('containerd.task.v2.Task', 'Connect', request);
-for (const name of ['cgroup-metrics', 'delete']) programs.load(join(lib, `${name}.js`));
+for (const name of ['cgroup-metrics', 'sandbox-methods', 'delete']) programs.load(join(lib, `${name}.js`));
 
 for (const [path, script] of programs.scripts) {
   writeFileSync(`${path}.cache.new`, codeCache(path, script));

@@ -27,8 +27,11 @@ export interface Config {
   readonly stateDir: string;
   /** Persistent state: disks. */
   readonly dataDir: string;
-  /** Version of the answer to containerd's `start`: 2 works from 1.7 on, 3 from 2.0 on. */
-  readonly bootstrapVersion: 2 | 3;
+  /**
+   * Version of the answer to containerd's `start`: 2 works from 1.7 on, 3 from 2.0 on. Undefined: 3 where the call itself
+   * proves that containerd knows it.
+   */
+  readonly bootstrapVersion: 2 | 3 | undefined;
   readonly console: {
     /** Size in bytes at which the console log is rotated. */
     readonly logBytes: number;
@@ -65,7 +68,7 @@ const SCHEMA = {
   data_dir: path('/var/lib/vmshim'),
   bootstrap_version: {
     type: '2 or 3',
-    fallback: 2 as 2 | 3,
+    fallback: undefined as 2 | 3 | undefined,
     parse: (value: unknown) => (value === 2 || value === 3 ? value : undefined),
   },
   console: {

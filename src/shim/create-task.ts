@@ -3,65 +3,100 @@ import { parseVmSpec } from '../core/parse-spec.ts';
 import { detectCgroupLayout } from '../host/cgroup-layout.ts';
 import { planCgroup } from '../host/cgroup-plan.ts';
 import { loadConfig } from '../vm/load-config.ts';
-import { vmNames } from '../vm/names.ts';
-import { writeMemberPointer } from '../vm/record-pointer.ts';
 import { taskMetrics } from './task-metrics.ts';
 import { createVmTask } from './create-vm-task.ts';
-import { readOciBundle } from './oci-bundle.ts';
+import { type OciBundle, parseOciBundle, readOciBundle } from './oci-bundle.ts';
+import type { PodIdentity } from './pod-identity.ts';
+import { Sandbox } from './sandbox.ts';
+import { sandboxSpec } from './sandbox-spec.ts';
 import { SandboxTask } from './sandbox-task.ts';
 import type { Task } from './task.ts';
-import type { CreateTaskDeps, PreparedRequest, TaskRequest } from './task-request.ts';
+import type { CreateTaskDeps, SandboxRequest, TaskRequest } from './task-request.ts';
 import type { VmTask } from './vm-task.ts';
 
 export type CreateTask = (request: TaskRequest, signal: AbortSignal) => Promise<Task>;
+export type CreateSandbox = (request: SandboxRequest) => Sandbox;
 
-/**
- * Makes the task that a Create asks for: the sandbox that a pod begins with, or the one VM of the pod or of a bare
- * container. One shim serves one pod, so what the tasks of a pod share is known here.
- */
-export function createTask(deps: CreateTaskDeps): CreateTask {
-  let netns: string | undefined;
-  let sandboxBundle: string | undefined;
+/** What one shim makes: one shim serves one pod, so what its tasks share is known here. */
+export interface PodMaker {
+  /** Makes the task that a Create asks for: the sandbox that a pod begins with, or the VM of the pod or of a bare container. */
+  readonly task: CreateTask;
+  /** Makes the sandbox that a CreateSandbox asks for. */
+  readonly sandbox: CreateSandbox;
+}
+
+export function podMaker(deps: CreateTaskDeps): PodMaker {
+  const { host, env } = deps;
+  let sandbox: Sandbox | undefined;
   let vm: VmTask | undefined;
   /** The VM that is being created: it counts before it is there. */
   let creating: string | undefined;
-  return async (request, signal) => {
-    const bundle = readOciBundle(deps.host, request.bundle);
-    const prepared = { request, bundle, config: loadConfig(deps.host, deps.env, request.options) };
-    if (bundle.kind === 'sandbox') {
-      const sandbox = createSandbox(deps, prepared);
-      ({ netns } = bundle);
-      sandboxBundle = request.bundle;
-      return sandbox;
-    }
-    const taken = creating ?? (vm?.status === 'stopped' ? undefined : vm?.id);
-    if (taken !== undefined) {
+
+  const takeSandbox = (made: Sandbox): Sandbox => {
+    if (sandbox !== undefined && sandbox.state.t !== 'stopped') {
       throw new VmError(
-        'FailedPrecondition',
-        `the pod has a VM already (container "${taken}"); a pod of this runtime has one container, so give "${request.id}" a pod of its own or another runtimeClassName`,
+        'AlreadyExists',
+        `sandbox "${made.id}" cannot be created: this shim has the sandbox "${sandbox.id}", which already exists; each pod gets a shim of its own`,
       );
     }
-    creating = request.id;
-    try {
-      // Otherwise containerd runs `delete` for each container; its own tells its exit.
-      if (sandboxBundle !== undefined && prepared.config.bootstrapVersion === 3) {
-        const { record } = vmNames(prepared.config.stateDir, deps.namespace, request.id);
-        writeMemberPointer(deps.host, sandboxBundle, record);
+    return (sandbox = made);
+  };
+
+  return {
+    sandbox: (request) => {
+      const bundle = sandboxBundle(deps, request);
+      // The runtime's options reach `start` only; what CreateSandbox calls options is the pod.
+      const config = loadConfig(host, env, deps.startOptions);
+      const netns = request.netns ?? bundle.netns;
+      return takeSandbox(newSandbox(deps, { ...request, netns }, bundle, config));
+    },
+    task: async (request, signal) => {
+      const bundle = readOciBundle(host, request.bundle);
+      const config = loadConfig(host, env, request.options);
+      if (bundle.kind === 'sandbox') {
+        const parts = { id: request.id, bundle: request.bundle, netns: bundle.netns, pod: undefined };
+        return new SandboxTask(request, takeSandbox(newSandbox(deps, parts, bundle, config)));
       }
-      vm = await createVmTask(deps, prepared, netns, signal);
-      return vm;
-    } finally {
-      creating = undefined;
-    }
+      sandbox?.expectReady(request.id);
+      const taken = creating ?? (vm?.status === 'stopped' ? undefined : vm?.id);
+      if (taken !== undefined) {
+        throw new VmError(
+          'FailedPrecondition',
+          `the pod has a VM already (container "${taken}"); a pod of this runtime has one container, so give "${request.id}" a pod of its own or another runtimeClassName`,
+        );
+      }
+      creating = request.id;
+      try {
+        vm = await createVmTask(deps, { request, bundle, config }, sandbox?.netns, signal);
+        return vm;
+      } finally {
+        creating = undefined;
+      }
+    },
   };
 }
 
+/** containerd writes a config.json for a sandbox only if its client gave a spec; CRI describes the pod instead. */
+function sandboxBundle({ host }: CreateTaskDeps, { id, bundle, netns, pod }: SandboxRequest): OciBundle {
+  if (host.inspect(`${bundle}/config.json`) !== undefined) return readOciBundle(host, bundle);
+  return parseOciBundle(pod === undefined ? {} : sandboxSpec(id, pod, netns), bundle);
+}
+
+interface SandboxIdentity {
+  readonly id: string;
+  readonly bundle: string;
+  readonly netns: string | undefined;
+  readonly pod: PodIdentity | undefined;
+}
+
 /** Wrong annotations are told when the pod is made, not only when its container is. */
-function createSandbox(
+function newSandbox(
   { host, namespace }: CreateTaskDeps,
-  { request, bundle, config }: PreparedRequest,
-): SandboxTask {
-  const { cgroupsPath } = parseVmSpec({ id: request.id, namespace, spec: bundle.spec, config });
-  const cgroup = planCgroup(detectCgroupLayout(host), cgroupsPath, request.id);
-  return new SandboxTask(request, () => taskMetrics(host, cgroup));
+  identity: SandboxIdentity,
+  { spec }: OciBundle,
+  config: ReturnType<typeof loadConfig>,
+): Sandbox {
+  const { cgroupsPath } = parseVmSpec({ id: identity.id, namespace, spec, config });
+  const cgroup = planCgroup(detectCgroupLayout(host), cgroupsPath, identity.id);
+  return new Sandbox({ ...identity, metrics: () => taskMetrics(host, cgroup) });
 }

@@ -1,5 +1,6 @@
 import { parseVmSpec } from '../core/parse-spec.ts';
 import { createMachine } from '../vm/create-machine.ts';
+import { vmNames } from '../vm/names.ts';
 import { taskMetrics } from './task-metrics.ts';
 import { ConsoleHub } from './console/console-hub.ts';
 import { ConsoleLog } from './console/console-log.ts';
@@ -7,6 +8,7 @@ import { ConsoleSpool } from './console/console-spool.ts';
 import { parseStdio } from './console/stdio-plan.ts';
 import { TaskStdio } from './console/task-stdio.ts';
 import { serveControl } from './control-socket.ts';
+import { nameMember } from './member-pointer.ts';
 import { rootfsOf } from './oci-bundle.ts';
 import type { CreateTaskDeps, PreparedRequest } from './task-request.ts';
 import { writeTerminationMessage } from './termination-message.ts';
@@ -31,6 +33,10 @@ export async function createVmTask(
   const spec = parseVmSpec({ id, namespace: deps.namespace, spec: bundle.spec, config, podNetwork });
 
   await using undo = new AsyncDisposableStack();
+  if (deps.home !== request.bundle) {
+    const { record } = vmNames(config.stateDir, deps.namespace, id);
+    undo.use(nameMember(host, deps.home, id, record));
+  }
   const machine = await createMachine(
     deps,
     {

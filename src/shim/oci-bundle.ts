@@ -24,7 +24,11 @@ const TERMINATION_LOG = '/dev/termination-log';
  * @throws VmError InvalidArgument naming the field.
  */
 export function readOciBundle(host: Host, bundle: string): OciBundle {
-  const spec = readJson(host, `${bundle}/config.json`);
+  return parseOciBundle(readJson(host, `${bundle}/config.json`), bundle);
+}
+
+/** @param spec what would be in the bundle's config.json. */
+export function parseOciBundle(spec: unknown, bundle: string): OciBundle {
   const field = new SpecField(spec, 'config.json');
   const type = field.at('annotations').at('io.kubernetes.cri.container-type').text();
   const root = field.at('root').at('path').text();

@@ -1,28 +1,19 @@
 import { VmError } from '../core/errors.ts';
-import { exitStatus, type TaskExit } from '../core/exit.ts';
+import type { TaskExit } from '../core/exit.ts';
 import { signalAction } from '../vm/signals.ts';
+import type { Sandbox } from './sandbox.ts';
 import type { Task, TaskIdentity, TaskMetrics, TaskStatus } from './task.ts';
-
-type SandboxState =
-  { readonly t: 'created' } | { readonly t: 'running' } | { readonly t: 'stopped'; readonly exit: TaskExit };
 
 const SIGKILL = 9;
 
-/**
- * The task that a pod begins with. Elsewhere it is the pause container; here nothing has to be held open by a process, so
- * it has none: its pid is the shim's own, which lives exactly as long.
- */
+/** A sandbox as the task that a pod begins with; elsewhere it is the pause container. */
 export class SandboxTask implements Task {
   readonly request: TaskIdentity;
-  readonly stopped: Promise<TaskExit>;
-  readonly #metrics: () => Promise<TaskMetrics>;
-  readonly #end = Promise.withResolvers<TaskExit>();
-  #state: SandboxState = { t: 'created' };
+  readonly #sandbox: Sandbox;
 
-  constructor(request: TaskIdentity, metrics: () => Promise<TaskMetrics>) {
+  constructor(request: TaskIdentity, sandbox: Sandbox) {
     this.request = request;
-    this.#metrics = metrics;
-    this.stopped = this.#end.promise;
+    this.#sandbox = sandbox;
   }
 
   get id(): string {
@@ -30,34 +21,43 @@ export class SandboxTask implements Task {
   }
 
   get pid(): number {
-    return process.pid;
+    return this.#sandbox.pid;
   }
 
   get status(): TaskStatus {
-    return this.#state.t;
+    switch (this.#sandbox.state.t) {
+      case 'created':
+        return 'created';
+      case 'ready':
+      case 'stopping':
+        return 'running';
+      case 'stopped':
+        return 'stopped';
+    }
   }
 
   get exit(): TaskExit | undefined {
-    return this.#state.t === 'stopped' ? this.#state.exit : undefined;
+    const { state } = this.#sandbox;
+    return state.t === 'stopped' ? state.exit : undefined;
+  }
+
+  get stopped(): Promise<TaskExit> {
+    return this.#sandbox.stopped;
   }
 
   start(_signal: AbortSignal, started: () => void): Promise<void> {
-    if (this.#state.t !== 'created') {
-      return Promise.reject(
-        new VmError('FailedPrecondition', `cannot start sandbox "${this.id}": it was started before`),
-      );
-    }
-    this.#state = { t: 'running' };
-    started();
-    return Promise.resolve();
+    return Promise.try(() => {
+      this.#sandbox.start();
+      started();
+    });
   }
 
   kill(signal: number): Promise<void> {
-    if (this.#state.t === 'stopped') {
+    if (this.status === 'stopped') {
       return Promise.reject(new VmError('NotFound', 'process already finished'));
     }
     const action = signalAction(signal);
-    if (action === 'kill' || action === 'power-button') this.#stop(signal);
+    if (action === 'kill' || action === 'power-button') this.#sandbox.end(signal);
     return Promise.resolve();
   }
 
@@ -75,7 +75,7 @@ export class SandboxTask implements Task {
   }
 
   metrics(): Promise<TaskMetrics> {
-    return this.#metrics();
+    return this.#sandbox.metrics();
   }
 
   closeStdin(): void {
@@ -87,26 +87,18 @@ export class SandboxTask implements Task {
   }
 
   delete(): Promise<TaskExit> {
-    if (this.#state.t === 'running') {
+    if (this.status === 'running') {
       return Promise.reject(
         new VmError('FailedPrecondition', `cannot delete sandbox "${this.id}": it is running; kill it first`),
       );
     }
-    this.#stop(SIGKILL);
+    this.#sandbox.end(SIGKILL);
     return this.stopped;
   }
 
   release(): Promise<void> {
-    this.#stop(SIGKILL);
+    this.#sandbox.end(SIGKILL);
     return Promise.resolve();
-  }
-
-  #stop(signal: number): void {
-    if (this.#state.t === 'stopped') return;
-    const reason = { kind: 'killed', signal } as const;
-    const exit: TaskExit = { status: exitStatus(reason), at: Date.now(), reason };
-    this.#state = { t: 'stopped', exit };
-    this.#end.resolve(exit);
   }
 
   #unable(operation: string): VmError {

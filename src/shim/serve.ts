@@ -1,32 +1,37 @@
 import { createServer } from 'node:net';
 import { describeError } from '../core/errors.ts';
 import { textLogger } from '../core/logger.ts';
+import type { AnyMessage } from '../core/protobuf-fields.ts';
 import { LinuxHost } from '../host/linux-host.ts';
 import { logFifo } from '../host/log-fifo.ts';
 import { loadNative } from '../host/native.ts';
 import { TtrpcServer } from '../ttrpc/server.ts';
 import { Timeline } from '../vm/timeline.ts';
 import type { ShimFlags } from './args.ts';
-import { createTask } from './create-task.ts';
+import { podMaker } from './create-task.ts';
 import { EventPublisher } from './event-publisher.ts';
 import { eventRoute } from './forward-event.ts';
 import { IdleExit, idleMs } from './idle-exit.ts';
 import { Pod } from './pod.ts';
+import { SANDBOX_SERVICE, sandboxService } from './sandbox-service.ts';
 import { TaskEvents } from './task-events.ts';
 import { TASK_SERVICES, taskService } from './task-service.ts';
 
 /** containerd waits 3 s for Shutdown; events that are still undelivered then are lost with us. */
 const DRAIN_MS = 2_500;
 
-/** The socket that `start` has found for us. */
+/** What `start` has found for us. */
 export interface ServePlace {
-  /** Its listening descriptor; ours from now on. */
+  /** The socket's listening descriptor; ours from now on. */
   readonly listener: number;
   readonly socketPath: string;
+  /** The runtime's options as containerd gave them. */
+  readonly options: AnyMessage | undefined;
 }
 
-/** The daemon: serves the task API until containerd says Shutdown or nobody wants it. */
-export async function serve(flags: ShimFlags, { listener: fd, socketPath }: ServePlace): Promise<void> {
+/** The daemon: serves the task and the sandbox API until containerd says Shutdown or nobody wants it. */
+export async function serve(flags: ShimFlags, place: ServePlace): Promise<void> {
+  const { listener: fd, socketPath } = place;
   const { env } = process;
   const host = new LinuxHost();
   const log = textLogger(logFifo('log'), { debug: flags.debug, fields: { runtime: 'io.containerd.vm.v2' } });
@@ -44,7 +49,7 @@ export async function serve(flags: ShimFlags, { listener: fd, socketPath }: Serv
   );
   const idle = new IdleExit(() => shutdown('nobody wanted this shim'), idleMs(env));
   const pod = new Pod({
-    create: createTask({
+    make: podMaker({
       host,
       native: loadNative(),
       env,
@@ -52,6 +57,8 @@ export async function serve(flags: ShimFlags, { listener: fd, socketPath }: Serv
       timeline,
       namespace: flags.namespace,
       shimSocket: socketPath,
+      home: process.cwd(),
+      startOptions: place.options,
     }),
     events: new TaskEvents(events),
     log,
@@ -59,8 +66,10 @@ export async function serve(flags: ShimFlags, { listener: fd, socketPath }: Serv
     onEmpty: () => idle.arm(),
   });
   const server = new TtrpcServer();
-  const service = taskService({ pod, shutdown: () => shutdown('containerd asked') });
+  const served = { pod, shutdown: () => shutdown('containerd asked') };
+  const service = taskService(served);
   for (const name of TASK_SERVICES) server.addService(name, service);
+  server.addService(SANDBOX_SERVICE, sandboxService(served));
 
   let ending = false;
   const shutdown = (why: string): void => {

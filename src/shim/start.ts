@@ -48,7 +48,8 @@ export async function start(flags: ShimFlags): Promise<void> {
   try {
     // containerd 1.6 reads this file after a restart; later ones fall back to it.
     host.writeText('address', `unix://${socketPath}`);
-    writeStdout(startAnswer(socketPath, input, env['MAX_SHIM_VERSION'], config.bootstrapVersion));
+    const caller = { input, bundle: process.cwd(), maxShimVersion: env['MAX_SHIM_VERSION'] };
+    writeStdout(startAnswer(socketPath, caller, config.bootstrapVersion));
     // The shim that has the socket serves this container, too.
     if (listener === undefined) process.exit(0);
     leaveCaller(loadNative(), inheritedDescriptors(env));
@@ -56,7 +57,7 @@ export async function start(flags: ShimFlags): Promise<void> {
     for (const name of LAUNCHER_VARIABLES) Reflect.deleteProperty(env, name);
     if (params !== undefined && params.ttrpcAddress !== '') env['TTRPC_ADDRESS'] = params.ttrpcAddress;
     const { serve } = await import('./serve.ts');
-    await serve(flags, { listener, socketPath });
+    await serve(flags, { listener, socketPath, options });
   } catch (error) {
     if (listener !== undefined) host.remove(socketPath);
     throw error;

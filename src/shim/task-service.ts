@@ -1,11 +1,12 @@
 import { containerd, google } from '#wire';
 import { VmError } from '../core/errors.ts';
-import type { CallContext, MethodDefinition } from '../ttrpc/server.ts';
+import type { MethodDefinition } from '../ttrpc/server.ts';
 import type { TaskRequest } from './task-request.ts';
 import type { Pod } from './pod.ts';
 import { parseTaskUpdate } from './task-update.ts';
 import type { Task, TaskStatus } from './task.ts';
 import { timestamp } from './timestamp.ts';
+import { unary } from './unary-method.ts';
 
 const wire = containerd.task;
 const Empty = google.protobuf.Empty;
@@ -99,26 +100,6 @@ export function taskService({ pod, shutdown }: TaskServiceDeps): Record<string, 
       return {};
     }),
   };
-}
-
-function unary<Request, Reply>(
-  request: { decode(bytes: Uint8Array): Request },
-  reply: { encode(message: Reply): { finish(): Uint8Array } },
-  handle: (request: Request, call: CallContext) => Reply | Promise<Reply>,
-): MethodDefinition {
-  return {
-    kind: 'unary',
-    handle: async (payload, call) =>
-      reply.encode(await handle(decodeRequest(request, payload), call)).finish(),
-  };
-}
-
-function decodeRequest<Request>(type: { decode(bytes: Uint8Array): Request }, payload: Uint8Array): Request {
-  try {
-    return type.decode(payload);
-  } catch (cause) {
-    throw new VmError('InvalidArgument', 'the request is no message of this method', { cause });
-  }
 }
 
 function createRequest(request: containerd.task.CreateTaskRequest): TaskRequest {

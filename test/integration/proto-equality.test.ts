@@ -1,6 +1,7 @@
 import protobuf from 'protobufjs';
 import t from 'tap';
 import * as metrics from '#wire-metrics';
+import * as sandbox from '#wire-sandbox';
 import * as wire from '#wire';
 import { SampleMaker, block, jsName, toSample, toText, type Sample } from '../support/proto-samples.ts';
 import {
@@ -18,7 +19,7 @@ import {
 
 /** Messages that containerd 1.6 does not have; test/unit/proto/newer-messages.test.ts holds their numbers. */
 const NEWER =
-  /^(containerd\.runtime\.|containerd\.types\.Runtime|io\.containerd\.cgroups\.v2\.(PSI|NetworkStat)|vmshim\.)/;
+  /^(containerd\.runtime\.|runtime\.v1\.|containerd\.types\.Runtime|io\.containerd\.cgroups\.v2\.(PSI|NetworkStat)|vmshim\.)/;
 
 /** Fields that were added to messages of containerd 1.6 since. */
 const NEWER_FIELDS: Readonly<Record<string, readonly number[]>> = {
@@ -63,10 +64,14 @@ interface Codec {
 }
 
 function codecOf(name: string): Codec {
-  const modules = name.startsWith('io.') ? metrics : wire;
   return name
     .split('.')
-    .reduce<unknown>((scope, part) => (scope as Record<string, unknown>)[part], modules) as Codec;
+    .reduce<unknown>((scope, part) => (scope as Record<string, unknown>)[part], moduleOf(name)) as Codec;
+}
+
+function moduleOf(name: string): object {
+  if (name.startsWith('io.')) return metrics;
+  return /^(containerd\.runtime\.sandbox|runtime)\./.test(name) ? sandbox : wire;
 }
 
 /** Each of their messages that is also ours. */

@@ -101,6 +101,7 @@ void t.test('start', async (t) => {
         rmSync(bundle, { recursive: true });
       };
       const json = (version: number): string => JSON.stringify({ version, address, protocol: 'ttrpc' });
+      const version2 = options(field(3, configOf(shims, 'bootstrap_version = 2')));
       const version3 = options(field(3, configOf(shims, 'bootstrap_version = 3')));
       const configFile = options(field(2, shims.writeConfig('three.toml', 'bootstrap_version = 3')));
       const runc = Buffer.concat([
@@ -119,19 +120,19 @@ void t.test('start', async (t) => {
       );
       await say('config-body', { stdin: version3 }, json(3));
       await say('config-path', { stdin: configFile }, json(3));
-      await say('of-2.3', { stdin: bootstrap(shims, 'of-2.3') }, json(2));
+      await say('of-2.3', { stdin: bootstrap(shims, 'of-2.3') }, json(3));
       await say(
         'of-2.3-without-variables',
         {
           stdin: bootstrap(shims, 'of-2.3-without-variables'),
           env: { MAX_SHIM_VERSION: undefined, TTRPC_ADDRESS: undefined },
         },
-        json(2),
+        json(3),
       );
       await say(
         'of-2.3-options',
-        { stdin: bootstrap(shims, 'of-2.3-options', [field(8, field(1, version3))]) },
-        json(3),
+        { stdin: bootstrap(shims, 'of-2.3-options', [field(8, field(1, version2))]) },
+        json(2),
       );
     },
   );

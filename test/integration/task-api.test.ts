@@ -59,7 +59,13 @@ void t.test('what is not there', async (t) => {
       task.ttrpc.call(service, method, Buffer.from(payload));
     await refused(t, raw(`containerd.task.v${task.version}.Task`, 'Fly'), 'Unimplemented', /method Fly/);
     await refused(t, raw(`containerd.task.v${task.version}.Task`, 'State', '\n\xff'), 'InvalidArgument');
-    await refused(t, raw('containerd.runtime.sandbox.v1.Sandbox', 'Platform'), 'Unimplemented', /service/);
+    await refused(t, raw('containerd.services.streaming.v1.Streaming', 'Stream'), 'Unimplemented', /service/);
+    await refused(
+      t,
+      raw('containerd.runtime.sandbox.v1.Sandbox', 'Platform'),
+      'NotFound',
+      /sandbox "" is not/,
+    );
   }
 
   await t.test('a Create that fails leaves the shim as it was', async (t) => {

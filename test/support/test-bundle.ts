@@ -13,6 +13,8 @@ export interface BundleOptions {
   readonly cgroupsPath?: string;
   /** Root file system; `rootfs` of the bundle for what is mounted there. */
   readonly root?: string;
+  /** False for a sandbox's bundle as containerd makes it for the sandbox API: without config.json. */
+  readonly spec?: boolean;
 }
 
 /** A directory with the test guest's kernel and initrd, as an unpacked image has it. Boots without any disk. */
@@ -32,6 +34,7 @@ export async function writeBundle(
   const { cmdline } = await guest();
   mkdirSync(join(bundle, 'rootfs'), { recursive: true });
   execFileSync('mkfifo', ['-m', '0700', join(bundle, 'log')]);
+  if (options.spec === false) return;
   const spec = {
     ociVersion: '1.0.2',
     process: { user: { uid: 0, gid: 0 }, args: ['vm'], cwd: '/' },

@@ -23,7 +23,7 @@ const defaults: Config = {
   accel: 'auto',
   stateDir: '/run/vmshim',
   dataDir: '/var/lib/vmshim',
-  bootstrapVersion: 2,
+  bootstrapVersion: undefined,
   console: { logBytes: 8 << 20, logFiles: 2 },
   firmware: { uefiCode: '/usr/share/OVMF/OVMF_CODE_4M.fd', uefiVars: '/usr/share/OVMF/OVMF_VARS_4M.fd' },
   defaults: {

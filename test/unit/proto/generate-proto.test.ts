@@ -25,9 +25,11 @@ const read = (): Record<string, string> =>
 void t.test('writes once, the same from the same inputs, and again when they change', async (t) => {
   write('a.proto', 'Example');
   write('metrics_a.proto', 'Statistics');
+  write('sandbox.proto', 'Box');
   t.equal(await generateProto(dir, outDir), true);
   const first = read();
-  t.same(Object.keys(first), ['.inputs.sha256', 'metrics.d.ts', 'metrics.js', 'wire.d.ts', 'wire.js']);
+  const modules = ['metrics', 'sandbox', 'wire'].flatMap((name) => [`${name}.d.ts`, `${name}.js`]);
+  t.same(Object.keys(first), ['.inputs.sha256', ...modules]);
   t.match(first['wire.d.ts'], /firstField\?: \(number\|null\)/);
 
   t.equal(await generateProto(dir, outDir), false, 'up to date');

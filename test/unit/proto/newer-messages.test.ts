@@ -1,5 +1,6 @@
 import t from 'tap';
 import { io } from '#wire-metrics';
+import { containerd as sandboxApi, runtime as cri } from '#wire-sandbox';
 import { containerd, google, runtimeoptions, vmshim } from '#wire';
 
 // Messages and fields that are newer than the containerd Debian packages, byte by byte: each field holds one letter or
@@ -11,7 +12,8 @@ interface Codec {
 }
 type Case = readonly [codec: Codec, message: object, hex: string];
 
-const { sandbox, bootstrap } = containerd.runtime;
+const { bootstrap } = containerd.runtime;
+const { sandbox } = sandboxApi.runtime;
 const { cgroups } = io.containerd;
 
 const any = (typeUrl: string): google.protobuf.Any.$Properties => ({ typeUrl });
@@ -90,6 +92,22 @@ const CASES: readonly Case[] = [
     sandbox.v1.SandboxMetricsResponse,
     { metrics: { timestamp: at(1), id: '2', data: any('3') } },
     '0a0c 0a020801 120132 1a030a0133',
+  ],
+  [
+    cri.v1.PodSandboxConfig,
+    {
+      ...{ metadata: { name: '1', uid: '2', namespace: '3', attempt: 4 }, hostname: '2' },
+      ...{ dnsConfig: { servers: ['1'], searches: ['2'], options: ['3'] } },
+      portMappings: [{ protocol: cri.v1.Protocol.UDP, containerPort: 2, hostPort: 3, hostIp: '4' }],
+      ...{ labels: { k: 'v' }, annotations: { k: 'v' } },
+      linux: {
+        cgroupParent: '1',
+        overhead: { cpuPeriod: 1, cpuQuota: 2, cpuShares: 3, memoryLimitInBytes: 4 },
+        resources: { cpusetCpus: '6', cpusetMems: '7' },
+      },
+    },
+    '0a0b 0a0131 120132 1a0133 2004 120132 2209 0a0131 120132 1a0133 2a09 0801 1002 1803 220134' +
+      '32060a016b120176 3a060a016b120176 4215 0a0131 2208 0801 1002 1803 2004 2a06 320136 3a0137',
   ],
   [
     cgroups.v2.Metrics,

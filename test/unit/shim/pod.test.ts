@@ -4,6 +4,7 @@ import { VmError } from '../../../src/core/errors.ts';
 import type { TaskExit } from '../../../src/core/exit.ts';
 import { EventPublisher } from '../../../src/shim/event-publisher.ts';
 import { Pod } from '../../../src/shim/pod.ts';
+import { Sandbox } from '../../../src/shim/sandbox.ts';
 import type { Task, TaskStatus } from '../../../src/shim/task.ts';
 import { TaskEvents } from '../../../src/shim/task-events.ts';
 import type { TaskRequest } from '../../../src/shim/task-request.ts';
@@ -23,6 +24,10 @@ const request = (id: string): TaskRequest => ({
   rootfs: [],
   options: { typeUrl: '', value: new Uint8Array() },
 });
+
+const nobodyAsks = (): never => {
+  throw new Error('nobody asks');
+};
 
 /** A task without a machine: the test says when it ends and how its release goes. */
 class FakeTask implements Task {
@@ -71,16 +76,27 @@ class FakeTask implements Task {
     this.end();
   }
 
-  kill = (): Promise<void> => Promise.resolve();
+  /** Signals it got; what it does then the test says. */
+  readonly signals: number[] = [];
+  onSignal: (signal: number) => void = () => undefined;
+
+  kill(signal: number): Promise<void> {
+    if (this.exit !== undefined) return Promise.reject(new VmError('NotFound', 'process already finished'));
+    this.signals.push(signal);
+    this.onSignal(signal);
+    return Promise.resolve();
+  }
+
   pause = (): Promise<void> => Promise.resolve();
   resume = (): Promise<void> => Promise.resolve();
   update = (): Promise<void> => Promise.resolve();
-  metrics = (): never => {
-    throw new Error('nobody asks');
-  };
+  metrics = nobodyAsks;
   closeStdin = (): void => undefined;
   resize = (): void => undefined;
 }
+
+/** What making a sandbox fails with. */
+let sandboxError: VmError | undefined;
 
 /** A pod whose tasks come when the test says so. */
 function pod(t: Test) {
@@ -91,13 +107,19 @@ function pod(t: Test) {
   const log = recordingLogger();
   const publisher = new EventPublisher((event) => Promise.resolve(void topics.push(event.topic)), log);
   const made = new Pod({
-    create: async (of, signal) => {
-      const done = Promise.withResolvers<undefined>();
-      creating.push({ signal, done });
-      await done.promise;
-      const task = new FakeTask(of);
-      tasks.push(task);
-      return task;
+    make: {
+      task: async (of, signal) => {
+        const done = Promise.withResolvers<undefined>();
+        creating.push({ signal, done });
+        await done.promise;
+        const task = new FakeTask(of);
+        tasks.push(task);
+        return task;
+      },
+      sandbox: (of) => {
+        if (sandboxError !== undefined) throw sandboxError;
+        return new Sandbox({ ...of, metrics: nobodyAsks });
+      },
     },
     events: new TaskEvents(publisher),
     log,
@@ -232,4 +254,94 @@ void t.test('a pod that is closed takes nothing new', async (t) => {
   made.close();
   await refused(t, made.create(request('a'), never), 'Unavailable', /this shim is ending/);
   t.ok(made.empty);
+});
+
+const sandboxRequest = { id: 's', bundle: '/b/s', netns: undefined, pod: undefined };
+
+void t.test('a sandbox of the sandbox API keeps the shim, and is the only one', async (t) => {
+  const { pod: made, create, life } = pod(t);
+  const sandbox = made.createSandbox(sandboxRequest);
+  t.equal(made.sandbox, sandbox);
+  t.notOk(made.empty);
+  t.same(made.tasks(), [], 'it is no task');
+  t.throws(() => made.createSandbox({ ...sandboxRequest, id: 'x' }), {
+    kind: 'AlreadyExists',
+    name: 'VmError',
+  });
+  await create('a');
+  await made.delete('a', '');
+  t.notOk(made.empty);
+  await made.releaseAll();
+  t.ok(made.empty);
+  t.same(life, ['busy', 'busy'], 'not idle for a moment');
+  made.close();
+  t.throws(() => made.createSandbox(sandboxRequest), { kind: 'Unavailable', name: 'VmError' });
+});
+
+void t.test('a sandbox that cannot be made is none', (t) => {
+  const { pod: made } = pod(t);
+  sandboxError = new VmError('InvalidArgument', 'unknown annotation');
+  t.throws(() => made.createSandbox(sandboxRequest), { kind: 'InvalidArgument', name: 'VmError' });
+  sandboxError = undefined;
+  t.ok(made.empty);
+  made.createSandbox(sandboxRequest);
+  t.end();
+});
+
+void t.test('to stop all is the power button, then the plug', async (t) => {
+  const { pod: made, create } = pod(t);
+  const [willing, deaf, ended] = [await create('a'), await create('b'), await create('c')];
+  willing.onSignal = () => willing.end();
+  deaf.onSignal = (signal) => {
+    if (signal === 9) deaf.end();
+  };
+  ended.end();
+  await made.stopAll(1, never);
+  t.same([willing.signals, deaf.signals, ended.signals], [[15], [15, 9], []]);
+  t.equal(made.tasks().length, 3, 'they are there until they are deleted');
+});
+
+void t.test('to stop all without grace is the plug alone', async (t) => {
+  const { pod: made, create } = pod(t);
+  const task = await create('a');
+  task.onSignal = () => task.end();
+  await made.stopAll(0, never);
+  t.same(task.signals, [9]);
+});
+
+void t.test('who gives up waiting for the stop hears why, and another may go on', async (t) => {
+  const { pod: made, create } = pod(t);
+  const task = await create('a');
+  const caller = new AbortController();
+  const patient = refused(t, made.stopAll(1e12, caller.signal), 'Canceled', /gone/);
+  await turn();
+  caller.abort(new VmError('Canceled', 'the client has gone'));
+  await patient;
+  t.same(task.signals, [15]);
+  const again = made.stopAll(1e12, never);
+  task.onSignal = () => task.end();
+  await made.stopAll(0, never);
+  await again;
+  t.same(task.signals, [15, 15, 9]);
+});
+
+void t.test('to stop or release all calls off what is being created', async (t) => {
+  for (const effect of ['stopAll', 'releaseAll'] as const) {
+    const { pod: made, creating, tasks } = pod(t);
+    const pending = refused(t, made.create(request('a'), never), 'Canceled', /its pod was (stopped|removed)/);
+    const done = made[effect](0, never);
+    t.ok(creating[0]?.signal.aborted);
+    creating[0]?.done.resolve(undefined);
+    await Promise.all([pending, done]);
+    t.equal(tasks[0]?.released, 1, effect);
+  }
+});
+
+void t.test('to release all ends what runs, also twice at once and beside a Delete', async (t) => {
+  const { pod: made, create, seen } = pod(t);
+  await create('a');
+  await made.start('a', '', never);
+  await Promise.all([made.releaseAll(), made.releaseAll(), made.delete('a', '').catch(() => undefined)]);
+  t.ok(made.empty);
+  t.same((await seen()).filter((topic) => topic === '/tasks/delete').length, 1);
 });

@@ -1,9 +1,14 @@
 import t from 'tap';
+import { Sandbox } from '../../../src/shim/sandbox.ts';
 import { SandboxTask } from '../../../src/shim/sandbox-task.ts';
 
 function sandbox(): SandboxTask {
   const request = { id: 's1', bundle: '/b', terminal: false, stdin: '', stdout: '', stderr: '' };
-  return new SandboxTask(request, () => Promise.resolve({ typeUrl: 'metrics', value: new Uint8Array() }));
+  const metrics = () => Promise.resolve({ typeUrl: 'metrics', value: new Uint8Array() });
+  return new SandboxTask(
+    request,
+    new Sandbox({ id: 's1', bundle: '/b', netns: undefined, pod: undefined, metrics }),
+  );
 }
 
 const signal = new AbortController().signal;

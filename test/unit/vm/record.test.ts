@@ -1,14 +1,9 @@
-import { existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { LinuxHost } from '../../../src/host/linux-host.ts';
 import { readRecord, RECORD_FORMAT, type VmRecord, writeRecord } from '../../../src/vm/record.ts';
-import {
-  findMembers,
-  findRecord,
-  writeMemberPointer,
-  writeRecordPointer,
-} from '../../../src/vm/record-pointer.ts';
+import { findRecord, writeRecordPointer } from '../../../src/vm/record-pointer.ts';
 import { tempDir } from '../../support/temp-dir.ts';
 
 const host = new LinuxHost();
@@ -68,20 +63,5 @@ void t.test('the pointer in the bundle', (t) => {
   mkdirSync(join(bundle, 'empty'));
   t.equal(findRecord(host, join(bundle, 'empty')), undefined);
   t.equal(findRecord(host, '/nonexistent'), undefined);
-  t.end();
-});
-
-void t.test('a sandbox’s bundle names the VMs of its pod', (t) => {
-  const bundle = tempDir(t);
-  t.same(findMembers(host, bundle), []);
-  const [first = '', second = '', third = ''] = ['a', 'b', 'c'].map((name) => join(bundle, name));
-  for (const record of [first, second]) {
-    writeFileSync(record, '');
-    writeMemberPointer(host, bundle, record);
-  }
-  t.same(findMembers(host, bundle), [first, second]);
-  rmSync(first);
-  writeMemberPointer(host, bundle, third);
-  t.same(findMembers(host, bundle), [second, third], 'what has gone is forgotten, what is to come is named');
   t.end();
 });
