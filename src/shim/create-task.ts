@@ -1,3 +1,4 @@
+import type { Config } from '../core/config.ts';
 import { VmError } from '../core/errors.ts';
 import { parseVmSpec } from '../core/parse-spec.ts';
 import { detectCgroupLayout } from '../host/cgroup-layout.ts';
@@ -8,7 +9,7 @@ import { createVmTask } from './create-vm-task.ts';
 import { type OciBundle, parseOciBundle, readOciBundle } from './oci-bundle.ts';
 import type { PodIdentity } from './pod-identity.ts';
 import { Sandbox } from './sandbox.ts';
-import { sandboxSpec } from './sandbox-spec.ts';
+import { resolvConfText, sandboxSpec } from './sandbox-spec.ts';
 import { SandboxTask } from './sandbox-task.ts';
 import type { Task } from './task.ts';
 import type { CreateTaskDeps, SandboxRequest, TaskRequest } from './task-request.ts';
@@ -67,7 +68,7 @@ export function podMaker(deps: CreateTaskDeps): PodMaker {
       }
       creating = request.id;
       try {
-        vm = await createVmTask(deps, { request, bundle, config }, sandbox?.netns, signal);
+        vm = await createVmTask(deps, { request, bundle, config }, sandbox, signal);
         return vm;
       } finally {
         creating = undefined;
@@ -76,10 +77,17 @@ export function podMaker(deps: CreateTaskDeps): PodMaker {
   };
 }
 
-/** containerd writes a config.json for a sandbox only if its client gave a spec; CRI describes the pod instead. */
+/**
+ * containerd writes a config.json for a sandbox only if its client gave a spec; CRI describes the pod instead, and leaves
+ * its resolv.conf to us.
+ */
 function sandboxBundle({ host }: CreateTaskDeps, { id, bundle, netns, pod }: SandboxRequest): OciBundle {
   if (host.inspect(`${bundle}/config.json`) !== undefined) return readOciBundle(host, bundle);
-  return parseOciBundle(pod === undefined ? {} : sandboxSpec(id, pod, netns), bundle);
+  if (pod === undefined) return parseOciBundle({}, bundle);
+  const dns = resolvConfText(pod.dns);
+  const resolvConf = dns === undefined ? undefined : `${bundle}/resolv.conf`;
+  if (dns !== undefined) host.writeText(`${bundle}/resolv.conf`, dns);
+  return parseOciBundle(sandboxSpec(id, pod, { netns, resolvConf }), bundle);
 }
 
 interface SandboxIdentity {
@@ -93,10 +101,10 @@ interface SandboxIdentity {
 function newSandbox(
   { host, namespace }: CreateTaskDeps,
   identity: SandboxIdentity,
-  { spec }: OciBundle,
-  config: ReturnType<typeof loadConfig>,
+  { spec, resolvConf }: OciBundle,
+  config: Config,
 ): Sandbox {
   const { cgroupsPath } = parseVmSpec({ id: identity.id, namespace, spec, config });
   const cgroup = planCgroup(detectCgroupLayout(host), cgroupsPath, identity.id);
-  return new Sandbox({ ...identity, metrics: () => taskMetrics(host, cgroup) });
+  return new Sandbox({ ...identity, resolvConf, metrics: () => taskMetrics(host, cgroup) });
 }

@@ -10,18 +10,19 @@ import { TaskStdio } from './console/task-stdio.ts';
 import { serveControl } from './control-socket.ts';
 import { nameMember } from './member-pointer.ts';
 import { rootfsOf } from './oci-bundle.ts';
+import type { Sandbox } from './sandbox.ts';
 import type { CreateTaskDeps, PreparedRequest } from './task-request.ts';
 import { writeTerminationMessage } from './termination-message.ts';
 import { VmTask } from './vm-task.ts';
 
 /**
  * Everything between a Create request and a task whose VM waits for Start; what fails leaves nothing behind.
- * @param netns the pod's network namespace, undefined for a bare container or a pod in the node's own.
+ * @param sandbox of the pod; undefined for a bare container.
  */
 export async function createVmTask(
   deps: CreateTaskDeps,
   { request, bundle, config }: PreparedRequest,
-  netns: string | undefined,
+  sandbox: Sandbox | undefined,
   signal: AbortSignal,
 ): Promise<VmTask> {
   const { host, log } = deps;
@@ -29,6 +30,8 @@ export async function createVmTask(
   const timeline = deps.timeline.fork();
   timeline.mark('create-called');
   const plan = parseStdio(request);
+  // Undefined for a bare container, and for a pod in the node's own network.
+  const netns = sandbox?.netns;
   const podNetwork = netns !== undefined;
   const spec = parseVmSpec({ id, namespace: deps.namespace, spec: bundle.spec, config, podNetwork });
 

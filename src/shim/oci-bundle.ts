@@ -12,6 +12,8 @@ export interface OciBundle {
   readonly netns: string | undefined;
   /** Host file whose content becomes the container's termination message. */
   readonly terminationLog: string | undefined;
+  /** Host file that is the container's `/etc/resolv.conf`: containerd writes it from the pod's DNS settings. */
+  readonly resolvConf: string | undefined;
   /** `root.path`, absolute. */
   readonly root: string | undefined;
 }
@@ -37,6 +39,7 @@ export function parseOciBundle(spec: unknown, bundle: string): OciBundle {
     kind: type === 'sandbox' ? 'sandbox' : 'container',
     netns: namedIn(field.at('linux').at('namespaces'), 'type', 'network', 'path'),
     terminationLog: namedIn(field.at('mounts'), 'destination', TERMINATION_LOG, 'source'),
+    resolvConf: namedIn(field.at('mounts'), 'destination', '/etc/resolv.conf', 'source'),
     root: root === undefined || root === '' || root.startsWith('/') ? root : `${bundle}/${root}`,
   };
 }

@@ -10,6 +10,8 @@ export interface SandboxParts {
   readonly bundle: string;
   /** The pod's network namespace; undefined for a pod in the node's own. */
   readonly netns: string | undefined;
+  /** Host file with the pod's DNS settings; undefined where nobody gave any. */
+  readonly resolvConf: string | undefined;
   /** What CRI says of the pod; undefined where the sandbox is a task, whose config.json says it. */
   readonly pod: PodIdentity | undefined;
   readonly metrics: () => Promise<TaskMetrics>;
@@ -24,6 +26,7 @@ export class Sandbox {
   readonly id: string;
   readonly bundle: string;
   readonly netns: string | undefined;
+  readonly resolvConf: string | undefined;
   readonly pod: PodIdentity | undefined;
   readonly metrics: () => Promise<TaskMetrics>;
   /** Settles when it is stopped; never rejects. */
@@ -31,10 +34,11 @@ export class Sandbox {
   readonly #end = Promise.withResolvers<TaskExit>();
   #state: SandboxState = { t: 'created', createdAt: Date.now() };
 
-  constructor({ id, bundle, netns, pod, metrics }: SandboxParts) {
+  constructor({ id, bundle, netns, resolvConf, pod, metrics }: SandboxParts) {
     this.id = id;
     this.bundle = bundle;
     this.netns = netns;
+    this.resolvConf = resolvConf;
     this.pod = pod;
     this.metrics = metrics;
     this.stopped = this.#end.promise;

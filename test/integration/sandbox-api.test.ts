@@ -3,6 +3,7 @@
  * nothing is left is checked at the end of each test.
  */
 import { existsSync, globSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { refused } from '../support/refused.ts';
 import { podOptions, SandboxClient, type SandboxShim, sandboxShim } from '../support/sandbox-client.ts';
@@ -91,6 +92,11 @@ void t.test('the life of a sandbox', async (t) => {
 
   await t.test('created', async (t) => {
     await sandbox.create(creation(shim));
+    t.equal(
+      readFileSync(join(shim.bundle, 'resolv.conf'), 'utf8'),
+      'search shop.svc.cluster.local\nnameserver 10.96.0.10\n',
+      'containerd leaves the pod’s resolv.conf to the shim',
+    );
     await refused(t, sandbox.create(creation(shim)), 'AlreadyExists', /already exists/);
     await refused(
       t,

@@ -11,7 +11,11 @@ export interface CriSettings {
   readonly otherNetworks: string;
   /** Further runtimes of ours, each with CNI configuration of its own. */
   readonly handlers: readonly { readonly name: string; readonly networks: string }[];
+  /** Who makes the sandboxes of runtime `vm`: containerd, as a pause task, or the shim through the sandbox API. */
+  readonly sandboxer: Sandboxer;
 }
+
+export type Sandboxer = 'podsandbox' | 'shim';
 
 export interface ContainerdSettings {
   /** Everything of containerd's lies below it. */
@@ -50,6 +54,11 @@ export function vmRuntimeTable(version: Version, name = 'vm'): string {
   privileged_without_host_devices = true`;
 }
 
+/** The line of that table that has our shim make the sandboxes; 1.7 heeds it only with ENABLE_CRI_SANDBOXES=1. */
+export function sandboxerLine({ major }: Version, sandboxer: Sandboxer): string {
+  return `${major === 1 ? 'sandbox_mode' : 'sandboxer'} = "${sandboxer}"`;
+}
+
 export function configVersion({ major }: Version): 2 | 3 {
   return major === 1 ? 2 : 3;
 }
@@ -65,7 +74,7 @@ function runtimePlugin({ major }: Version): string {
 
 function criConfig(version: Version, settings: CriSettings): string {
   const runtime = runtimePlugin(version);
-  const { pauseImage, cniPlugins, vmNetworks, otherNetworks } = settings;
+  const { pauseImage, cniPlugins, vmNetworks, otherNetworks, sandboxer } = settings;
   const handlers = [{ name: 'vm', networks: vmNetworks }, ...settings.handlers];
   const streaming = 'stream_server_address = "127.0.0.1"\nstream_server_port = "0"';
   const ofVersion =
@@ -87,5 +96,5 @@ conf_dir = "${otherNetworks}"
 default_runtime_name = "runc"
 [plugins."${runtime}".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
-${handlers.map(({ name, networks }) => `${vmRuntimeTable(version, name)}\n  cni_conf_dir = "${networks}"\n`).join('')}`;
+${handlers.map(({ name, networks }) => `${vmRuntimeTable(version, name)}\n  cni_conf_dir = "${networks}"\n${sandboxer === 'shim' ? `  ${sandboxerLine(version, sandboxer)}\n` : ''}`).join('')}`;
 }

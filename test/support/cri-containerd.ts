@@ -2,7 +2,7 @@ import { globSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Containerd, type ContainerdOptions, privateContainerd, type TestScope } from './containerd.ts';
-import type { CriSettings } from './containerd-config.ts';
+import type { CriSettings, Sandboxer } from './containerd-config.ts';
 import { PodCgroups } from './cri-cgroup.ts';
 import { CriClient } from './cri-client.ts';
 import { busyboxImage, writeImage } from './cri-images.ts';
@@ -31,6 +31,8 @@ export interface CriOptions extends Pick<ContainerdOptions, 'shimConfig' | 'env'
   readonly vmPlugins?: Plugins;
   /** Further runtimes of ours, each with the CNI network of its own plugins. */
   readonly handlers?: Readonly<Record<string, Plugins>>;
+  /** `podsandbox` by default. */
+  readonly sandboxer?: Sandboxer;
   /** Instead of the test guest. */
   readonly images?: readonly Image[];
 }
@@ -65,7 +67,7 @@ export async function criContainerd(t: TestScope, options: CriOptions = {}): Pro
   const podNetwork = { ...POD_NETWORK, name: basename(directory), leases: join(directory, 'leases') };
   const cgroups = new PodCgroups(basename(directory));
   t.teardown(() => cgroups[Symbol.asyncDispose]());
-  const { vmPlugins = bridgePlugins } = options;
+  const { vmPlugins = bridgePlugins, sandboxer = 'podsandbox' } = options;
 
   let below = '';
   const containerd = await privateContainerd(t, {
@@ -82,7 +84,7 @@ export async function criContainerd(t: TestScope, options: CriOptions = {}): Pro
         return { name, networks };
       });
       const cni = writeCni(join(directory, 'cni'), podNetwork, config(vmPlugins));
-      return { pauseImage: PAUSE, handlers, ...cni };
+      return { pauseImage: PAUSE, handlers, sandboxer, ...cni };
     },
     cgroupParents: ['default', 'vmshim', 'test', 'k8s.io'],
     left: () => [
@@ -149,7 +151,7 @@ function writeCni(
   directory: string,
   network: BridgeNetwork,
   vmNetwork: string,
-): Omit<CriSettings, 'pauseImage' | 'handlers'> {
+): Omit<CriSettings, 'pauseImage' | 'handlers' | 'sandboxer'> {
   const dirs = {
     cniPlugins: join(directory, 'bin'),
     vmNetworks: join(directory, 'vm'),

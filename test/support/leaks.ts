@@ -80,7 +80,7 @@ function files(directory: string): string[] {
     's/*',
     'data/vms/*',
     'fifo/*',
-    'state/io.containerd.runtime.v2.task/*/*',
+    'state/io.containerd.{runtime.v2.task,sandbox.controller.v1.shim}/*/*',
   ];
   return globSync(patterns.map((pattern) => `${directory}/${pattern}`)).map((path) => `file ${path}`);
 }

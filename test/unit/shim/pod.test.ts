@@ -118,7 +118,7 @@ function pod(t: Test) {
       },
       sandbox: (of) => {
         if (sandboxError !== undefined) throw sandboxError;
-        return new Sandbox({ ...of, metrics: nobodyAsks });
+        return new Sandbox({ ...of, resolvConf: undefined, metrics: nobodyAsks });
       },
     },
     events: new TaskEvents(publisher),

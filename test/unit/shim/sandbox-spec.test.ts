@@ -4,7 +4,7 @@ import { parseVmSpec } from '../../../src/core/parse-spec.ts';
 import { planCgroup } from '../../../src/host/cgroup-plan.ts';
 import { parseOciBundle } from '../../../src/shim/oci-bundle.ts';
 import type { PodIdentity } from '../../../src/shim/pod-identity.ts';
-import { sandboxSpec } from '../../../src/shim/sandbox-spec.ts';
+import { resolvConfText, sandboxSpec } from '../../../src/shim/sandbox-spec.ts';
 
 const nothing = { cpuPeriod: 0, cpuQuota: 0, cpuShares: 0, memoryBytes: 0 };
 const pod: PodIdentity = {
@@ -17,19 +17,20 @@ const vmSpec = (change: Partial<PodIdentity>, netns?: string) =>
   parseVmSpec({
     id: 's1',
     namespace: 'k8s.io',
-    spec: sandboxSpec('s1', { ...pod, ...change }, netns),
+    spec: sandboxSpec('s1', { ...pod, ...change }, { netns, resolvConf: undefined }),
     config,
   });
 
 void t.test('a pod that CRI describes means what its config.json would', (t) => {
-  const bundle = parseOciBundle(sandboxSpec('s1', pod, '/run/netns/x'), '/b');
-  t.match(bundle, { kind: 'sandbox', netns: '/run/netns/x' });
+  const places = { netns: '/run/netns/x', resolvConf: '/b/resolv.conf' };
+  t.match(parseOciBundle(sandboxSpec('s1', pod, places), '/b'), { kind: 'sandbox', ...places });
   t.same(vmSpec({}).owner, {
     ...{ kind: 'pod', uid: 'b1c2', name: 'web-0', namespace: 'shop', container: '', sandboxId: 's1' },
   });
   t.equal(vmSpec({}, '/run/netns/x').network.mode, 'pod');
   t.equal(vmSpec({}).network.mode, 'user', 'a pod in the node’s own network');
-  t.equal(parseOciBundle(sandboxSpec('s1', pod, undefined), '/b').netns, undefined);
+  const none = { netns: undefined, resolvConf: undefined };
+  t.match(parseOciBundle(sandboxSpec('s1', pod, none), '/b'), none);
   t.equal(vmSpec({ annotations: { 'vmshim.io/cpus': '3' } }).vcpus, 3);
   t.throws(() => vmSpec({ annotations: { 'vmshim.io/cpu': '3' } }), { message: /vmshim\.io\/cpus/ });
   t.match(vmSpec({ uid: '' }).owner, { uid: 's1' }, 'crictl gives none');
@@ -59,5 +60,12 @@ void t.test('the pod’s cgroup, as kubelet names it for cgroupfs and for system
   t.equal(path('kubepods.slice'), '/kubepods.slice');
   t.equal(path(''), '/vmshim/s1', 'crictl gives none');
   t.throws(() => path('/../x'), { message: /"\/\.\.\/x"/ });
+  t.end();
+});
+
+void t.test('the pod’s resolv.conf', (t) => {
+  const dns = { servers: ['10.96.0.10', 'fd00::a'], searches: ['a.b', 'b'], options: ['ndots:5'] };
+  t.equal(resolvConfText(dns), 'search a.b b\nnameserver 10.96.0.10\nnameserver fd00::a\noptions ndots:5\n');
+  t.equal(resolvConfText(pod.dns), undefined);
   t.end();
 });

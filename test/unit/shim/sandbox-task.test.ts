@@ -7,7 +7,7 @@ function sandbox(): SandboxTask {
   const metrics = () => Promise.resolve({ typeUrl: 'metrics', value: new Uint8Array() });
   return new SandboxTask(
     request,
-    new Sandbox({ id: 's1', bundle: '/b', netns: undefined, pod: undefined, metrics }),
+    new Sandbox({ id: 's1', bundle: '/b', netns: undefined, resolvConf: undefined, pod: undefined, metrics }),
   );
 }
 
