@@ -1,4 +1,4 @@
-import { rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { LinuxHost } from '../../../src/host/linux-host.ts';
@@ -7,20 +7,30 @@ import { tempDir } from '../../support/temp-dir.ts';
 
 const host = new LinuxHost();
 
-void t.test('a sandbox’s bundle names the VMs of its pod', (t) => {
-  const bundle = tempDir(t);
+void t.test('a bundle names the records of the pod’s containers', (t) => {
+  const directory = tempDir(t);
+  const bundle = join(directory, 'bundle');
+  const record = (id: string): string => join(directory, `${id}.json`);
+  mkdirSync(bundle);
   t.same(listMembers(host, bundle), []);
-  const records = ['a', 'b'].map((name) => join(bundle, name));
-  const names = records.map((record, index) => {
-    writeFileSync(record, '');
-    return nameMember(host, bundle, `vm${index}`, record);
-  });
-  t.same(listMembers(host, bundle).sort(), records);
-  names[0]?.[Symbol.dispose]();
-  t.same(listMembers(host, bundle).sort(), records, 'what could not be cleaned up stays named');
-  rmSync(records[0] ?? '');
-  names[0]?.[Symbol.dispose]();
-  t.same(listMembers(host, bundle), [records[1]]);
-  t.same(listMembers(host, '/nonexistent'), []);
+
+  const first = nameMember(host, bundle, 'a', record('a'));
+  const second = nameMember(host, bundle, 'b', record('b'));
+  writeFileSync(join(bundle, 'config.json'), '{}');
+  t.same(listMembers(host, bundle), [record('a'), record('b')]);
+
+  writeFileSync(record('a'), '{}');
+  first[Symbol.dispose]();
+  t.same(listMembers(host, bundle), [record('a'), record('b')], 'what is not cleaned up stays named');
+  rmSync(record('a'));
+  first[Symbol.dispose]();
+  second[Symbol.dispose]();
+  t.same(readdirSync(bundle), ['config.json']);
+
+  rmSync(bundle, { recursive: true });
+  const late = nameMember(host, bundle, 'c', record('c'));
+  t.notOk(existsSync(bundle), 'a bundle that has gone is not made again');
+  late[Symbol.dispose]();
+  t.same(listMembers(host, bundle), []);
   t.end();
 });
