@@ -104,9 +104,10 @@ export const ANNOTATIONS = {
   },
   mac: {
     type: 'a unicast MAC address',
-    default: '52:54:00 and three bytes that stay the same for the life of the pod',
+    default: '52 and five bytes that stay the same for the life of the pod',
     example: '52:54:00:12:34:56',
-    description: 'MAC address of the guest’s first network card.',
+    description:
+      'MAC address of the guest’s first network card. In a pod’s network the CNI plugin decides it: `vm-tap` takes this one, see docs/cni.md; with any other plugin it must be the one that the pod’s link has.',
     parse: parseMac,
   },
   'root-size': {

@@ -1,4 +1,3 @@
-import { VmError } from './errors.ts';
 import type { SpecField } from './spec-field.ts';
 import { formatUuid, uuidV5 } from './uuid-v5.ts';
 import type { VmOwner } from './vm-spec.ts';
@@ -47,8 +46,7 @@ export function parseOwner(annotations: SpecField): VmOwner {
 export function identify(owner: VmOwner, namespace: string, id: string): VmIdentity {
   const name = owner.kind === 'pod' ? ['pod', owner.uid, owner.container] : ['container', namespace, id];
   const uuid = uuidV5(NAMESPACE, name.join('/'));
-  const tail = formatUuid(uuid).slice(-6);
-  const mac = /^(..)(..)(..)$/.exec(tail)?.slice(1).join(':');
-  if (mac === undefined) throw new VmError('Internal', `a UUID ended in ${tail}`);
-  return { uuid: formatUuid(uuid), mac: `52:54:00:${mac}` };
+  // Behind a locally administered first byte, as the CNI plugin does it; the last 48 bits of a UUID are all the name's.
+  const mac = `52${formatUuid(uuid).slice(-10).replace(/../g, ':$&')}`;
+  return { uuid: formatUuid(uuid), mac };
 }

@@ -191,13 +191,7 @@ function parseNetwork(
       `annotation ${ANNOTATION_PREFIX}network is "${mode}" but there is no pod network: set it to "user" or "none"`,
     );
   }
-  if (said.mac !== undefined) {
-    throw new VmError(
-      'InvalidArgument',
-      `annotation ${ANNOTATION_PREFIX}mac is set but the pod’s network decides the address: remove it or set ${ANNOTATION_PREFIX}network to "user"`,
-    );
-  }
-  return { mode: 'pod', wanted: mode === 'pod' ? 'any' : mode };
+  return { mode: 'pod', wanted: mode === 'pod' ? 'any' : mode, mac: said.mac };
 }
 
 /** A pod with `hostNetwork` has no network namespace in its sandbox's spec. */

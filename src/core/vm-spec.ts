@@ -67,7 +67,12 @@ export type NetworkSpec =
   | { readonly mode: 'none' }
   | { readonly mode: 'user'; readonly mac: string; readonly forwards: readonly PortForward[] }
   /** The pod's own: a TAP that `vm-tap` prepared, or the links another CNI plugin left in the pod's namespace. */
-  | { readonly mode: 'pod'; readonly wanted: 'any' | 'tap' | 'netns' };
+  | {
+      readonly mode: 'pod';
+      readonly wanted: 'any' | 'tap' | 'netns';
+      /** What the first card’s address must be; undefined leaves it to the CNI plugin. */
+      readonly mac: string | undefined;
+    };
 
 /** A TCP or UDP port of the host that QEMU's own network hands to the guest. */
 export interface PortForward {

@@ -9,17 +9,17 @@ const defaultMaxOutput = 4 << 20;
 const maxErrorOutput = 64 << 10;
 
 /**
- * Runs a command to its end, found in the system's own directories, with PATH and `LC_ALL=C` as its whole environment.
- * Throws NotFound when there is no such command, Internal when it ends with another status than 0, ResourceExhausted
- * when it says more than `maxOutput`, and what the signal's reason means when that is aborted; the command has ended
- * in every case.
+ * Runs a command to its end, found in the system's own directories, with PATH, `LC_ALL=C` and `env` as its whole
+ * environment. Throws NotFound when there is no such command, Internal when it ends with another status than 0 and
+ * `anyStatus` does not allow that, ResourceExhausted when it says more than `maxOutput`, and what the signal's reason means
+ * when that is aborted; the command has ended in every case.
  */
 export async function execCommand(
   file: string,
   args: readonly string[],
   options: ExecOptions = {},
 ): Promise<ExecResult> {
-  const { signal, input, cwd, maxOutput = defaultMaxOutput } = options;
+  const { signal, input, cwd, env, anyStatus = false, maxOutput = defaultMaxOutput } = options;
   const command = [file, ...args].join(' ');
   if (signal?.aborted === true) throw VmError.from(signal.reason, command);
 
@@ -27,7 +27,7 @@ export async function execCommand(
   const { spawn } = process.getBuiltinModule('node:child_process');
   const child = spawn(file, args, {
     cwd,
-    env: { PATH: commandPath, LC_ALL: 'C' },
+    env: { PATH: commandPath, LC_ALL: 'C', ...env },
     stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
   });
   const stdout: Buffer[] = [];
@@ -64,13 +64,17 @@ export async function execCommand(
       child.once('close', (code, signalName) => resolve(code ?? signalName ?? 'unknown'));
     });
     if (stopped !== undefined) throw stopped;
-    if (end !== 0) throw new VmError('Internal', failure(command, end, stderr.toString()));
-    return { stdout: Buffer.concat(stdout).toString(), stderr: stderr.toString() };
+    if (end !== 0 && !(anyStatus && typeof end === 'number')) {
+      throw new VmError('Internal', failure(command, end, stderr.toString()));
+    }
+    const status = typeof end === 'number' ? end : 0;
+    return { status, stdout: Buffer.concat(stdout).toString(), stderr: stderr.toString() };
   } catch (error) {
     if (errnoName(error) === 'ENOENT' && (cwd === undefined || existsSync(cwd))) {
-      throw new VmError('NotFound', `the command ${file} is not in ${commandPath}; install it`, {
-        cause: error,
-      });
+      const absent = file.includes('/')
+        ? `${file}, or what its first line says it is run by, does not exist; install it`
+        : `the command ${file} is not in ${commandPath}; install it`;
+      throw new VmError('NotFound', absent, { cause: error });
     }
     throw toVmError(error, `run ${shorten(command)}${cwd === undefined ? '' : ` in ${cwd}`}`);
   } finally {

@@ -44,7 +44,10 @@ export interface Host {
   rename(from: string, to: string): void;
   /** Opens with O_CLOEXEC. `flags` are node:fs constants. */
   open(path: string, flags: number, mode?: number): OwnedFd;
-  /** Runs a command to its end with a minimal environment; a non-zero exit is an Internal error that ends with the command's stderr. */
+  /**
+   * Runs a command to its end with a minimal environment; a non-zero exit is an Internal error that ends with the command's
+   * stderr, unless `options.anyStatus` says that the caller wants to know of it.
+   */
   exec(file: string, args: readonly string[], options?: ExecOptions): Promise<ExecResult>;
   /** Starts a long-lived process that outlives us. */
   spawn(plan: SpawnPlan): SpawnedProcess;
@@ -67,11 +70,17 @@ export interface ExecOptions {
   readonly signal?: AbortSignal;
   readonly input?: string | Uint8Array;
   readonly cwd?: string;
+  /** Variables beside PATH and LC_ALL, which it may replace. Nothing of our own environment is passed on. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Resolve with whatever status the command exits. One that a signal ended is an error all the same. */
+  readonly anyStatus?: boolean;
   /** Bytes of stdout kept at most; more is an error. Default 4 MiB. */
   readonly maxOutput?: number;
 }
 
 export interface ExecResult {
+  /** 0 to 255; always 0 without `anyStatus`. */
+  readonly status: number;
   readonly stdout: string;
   readonly stderr: string;
 }

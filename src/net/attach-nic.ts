@@ -39,7 +39,7 @@ export async function openTapNic(
   undo.use(tap);
   undo.defer(() => closeTapNic(host, { tap: name, attachment, guest }).catch(ignore));
   await settleAll([
-    attachTap(host, name, attachment, guest, signal),
+    attachTap(host, name, attachment, guest, { guarded: options.guard, signal }),
     ...(options.guard ? [applyGuard(host, guardTap(name, attachment), guest, signal)] : []),
   ]);
   undo.move();

@@ -1,4 +1,5 @@
 import { tapMac } from './tap-name.ts';
+import { VLAN_IDS, vlansOf } from './bridge-port.ts';
 import type { GuestInterface, TapAttachment } from './guest-network.ts';
 import { canonicalIp, ipFamily } from './cni/ip-address.ts';
 import { checkLinkName } from './link-name.ts';
@@ -10,6 +11,9 @@ export interface AttachmentPlan {
   readonly sysctls: readonly Sysctl[];
   /** Arguments of ip(8). */
   readonly ip: readonly (readonly string[])[];
+  /** Arguments of bridge(8), and what ip(8) does after it. */
+  readonly vlans: readonly (readonly string[])[];
+  readonly up: readonly (readonly string[])[];
   /** Arguments of ovs-vsctl(8). */
   readonly ovs: readonly string[] | undefined;
 }
@@ -30,33 +34,83 @@ export function planAttachment(
 ): AttachmentPlan {
   checkLinkName(tap);
   // A bridge without an address of its own takes the lowest of its ports', which must not be a guest's.
-  const up = ['link', 'set', 'dev', tap, 'address', tapMac(guest.mac), 'mtu', String(guest.mtu)];
-  const nothing = { required: [], sysctls: [], ovs: undefined };
+  const set = ['link', 'set', 'dev', tap, 'address', tapMac(guest.mac), 'mtu', String(guest.mtu)];
+  const up = [...set, 'up'];
+  const nothing = { required: [], sysctls: [], vlans: [], up: [], ovs: undefined };
   switch (attachment.kind) {
     case 'bridge':
-      return { ...nothing, ip: [[...up, 'master', checkLinkName(attachment.bridge), 'up']] };
+      return { ...nothing, ...planBridgePort(tap, attachment, set) };
     case 'ovs':
-      return {
-        ...nothing,
-        ip: [[...up, 'up']],
-        ovs: [
-          OVS_TIMEOUT,
-          ...['--may-exist', 'add-port', checkLinkName(attachment.bridge), tap],
-          ...['--', 'set', 'Interface', tap, `external_ids:attached-mac="${guest.mac}"`],
-        ],
-      };
+      return { ...nothing, ip: [up], ovs: planOvsPort(tap, attachment, guest) };
     case 'routed':
-      return planRouted(tap, guest, up);
+      return { ...nothing, ...planRouted(tap, guest, up) };
   }
 }
 
 /**
  * The only thing of an attachment that outlives its TAP is an OVS port. Bridge membership, addresses, routes, neighbour
- * entries and sysctls of the TAP go with it, when the last descriptor is closed.
+ * entries and sysctls of the TAP go with it, when the last descriptor is closed. The port is named without its bridge:
+ * one that somebody moved to another goes as well.
  */
 export function planDetachment(tap: string, attachment: TapAttachment): readonly string[] | undefined {
   if (attachment.kind !== 'ovs') return undefined;
-  return [OVS_TIMEOUT, '--if-exists', 'del-port', checkLinkName(attachment.bridge), checkLinkName(tap)];
+  return [OVS_TIMEOUT, '--if-exists', 'del-port', checkLinkName(tap)];
+}
+
+type BridgeAttachment = Extract<TapAttachment, { bridge: string }>;
+
+/** With VLANs the TAP comes up last, so that it has never been in the bridge's default one. */
+function planBridgePort(
+  tap: string,
+  { bridge, port = {} }: BridgeAttachment,
+  set: readonly string[],
+): Pick<AttachmentPlan, 'ip' | 'vlans' | 'up'> {
+  const flags = [
+    ...(port.isolated === true ? ['isolated', 'on'] : []),
+    ...(port.hairpin === true ? ['hairpin', 'on'] : []),
+  ];
+  const slave = flags.length === 0 ? [] : [['link', 'set', 'dev', tap, 'type', 'bridge_slave', ...flags]];
+  const join = [...set, 'master', checkLinkName(bridge)];
+  if (port.vlan === undefined && port.trunk === undefined) {
+    return { ip: [[...join, 'up'], ...slave], vlans: [], up: [] };
+  }
+  const add = ['vlan', 'add', 'dev', tap, 'vid'];
+  return {
+    ip: [join, ...slave],
+    vlans: [
+      // Whatever the bridge puts new ports into (vlan_default_pvid); a VLAN that is not there is no fault.
+      ['vlan', 'del', 'dev', tap, 'vid', `${VLAN_IDS.min}-${VLAN_IDS.max}`],
+      ...(port.trunk ?? []).map(({ minID, maxID }) => [
+        ...add,
+        minID === maxID ? String(minID) : `${minID}-${maxID}`,
+      ]),
+      // Last, for it may be in a range of the trunk as well.
+      ...(port.vlan === undefined ? [] : [[...add, String(port.vlan), 'pvid', 'untagged']]),
+    ],
+    up: [['link', 'set', 'dev', tap, 'up']],
+  };
+}
+
+/** ovs-vswitchd.conf.db(5), tables Port and Interface. A port that is left of an earlier VM may be on another bridge. */
+function planOvsPort(
+  tap: string,
+  { bridge, port = {} }: BridgeAttachment,
+  guest: GuestInterface,
+): readonly string[] {
+  const trunks = vlansOf(port);
+  const mode = trunks.length === 0 ? 'access' : port.vlan === undefined ? 'trunk' : 'native-untagged';
+  return [
+    OVS_TIMEOUT,
+    ...['--if-exists', 'del-port', tap],
+    ...['--', 'add-port', checkLinkName(bridge), tap],
+    ...(port.vlan === undefined ? [] : [`tag=${port.vlan}`]),
+    ...(trunks.length === 0 ? [] : [`trunks=${trunks.join(',')}`]),
+    ...(port.vlan === undefined && trunks.length === 0 ? [] : [`vlan_mode=${mode}`]),
+    ...(port.isolated === true ? ['protected=true'] : []),
+    ...['--', 'set', 'Interface', tap, `external_ids:attached-mac="${guest.mac}"`],
+    // Says whether the guard can work there, see attach-tap.ts.
+    ...['--', 'get', 'Bridge', bridge, 'datapath_type'],
+  ];
 }
 
 /**
@@ -64,7 +118,11 @@ export function planDetachment(tap: string, attachment: TapAttachment): readonly
  * the node to whatever is asked for (the default route will do); IPv6 by proxy ND, which must be told each address, so
  * gateways only. The node never takes the gateway's address itself: in a LAN it is that of the real router.
  */
-function planRouted(tap: string, guest: GuestInterface, up: readonly string[]): AttachmentPlan {
+function planRouted(
+  tap: string,
+  guest: GuestInterface,
+  up: readonly string[],
+): Pick<AttachmentPlan, 'required' | 'sysctls' | 'ip'> {
   const v4 = guest.addresses.filter(({ address }) => ipFamily(address) === 4);
   const v6 = guest.addresses.filter(({ address }) => ipFamily(address) === 6);
   const gateways6 = [...new Set([...v6, ...guest.routes].map(({ gateway }) => gateway))]
@@ -75,7 +133,7 @@ function planRouted(tap: string, guest: GuestInterface, up: readonly string[]): 
     required: v6.length > 0 ? [{ path: 'ipv6/conf/all/forwarding', value: '1' }] : [],
     sysctls: [...(v4.length > 0 ? sysctls4(tap) : []), ...(v6.length > 0 ? sysctls6(tap) : [])],
     ip: [
-      [...up, 'up'],
+      up,
       ...gateways6.map((gateway) =>
         isLinkLocal(gateway)
           ? ['address', 'replace', `${gateway}/64`, 'dev', tap, 'nodad']
@@ -84,7 +142,6 @@ function planRouted(tap: string, guest: GuestInterface, up: readonly string[]): 
       ...v4.map(({ address }) => ['route', 'add', `${address}/32`, 'dev', tap]),
       ...v6.map(({ address }) => ['route', 'add', `${address}/128`, 'dev', tap]),
     ],
-    ovs: undefined,
   };
 }
 

@@ -6,6 +6,13 @@ import { runBatch } from './ip-command.ts';
 
 const SYSCTL = '/proc/sys/net';
 
+/** What a frame of the guest's meets on its way to the network. */
+export interface AttachOptions {
+  /** Whether netfilter checks it, so that an attachment which goes past netfilter must not be made; by default it does. */
+  readonly guarded?: boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
 /**
  * Brings a TAP of the node's namespace up, with the guest's MTU, as a port of its network. When it fails, closing the
  * TAP's descriptors undoes what was done; `detachTap` only matters after success.
@@ -16,17 +23,35 @@ export async function attachTap(
   tap: string,
   attachment: TapAttachment,
   guest: GuestInterface,
-  signal?: AbortSignal,
+  { guarded = true, signal }: AttachOptions = {},
 ): Promise<void> {
   const plan = planAttachment(tap, attachment, guest);
   for (const sysctl of plan.required) require(host, tap, sysctl);
   for (const sysctl of plan.sysctls) write(host, sysctl);
   try {
     await runBatch(host, 'ip', undefined, plan.ip, signal);
+    await runBatch(host, 'bridge', undefined, plan.vlans, signal);
+    await runBatch(host, 'ip', undefined, plan.up, signal);
   } catch (error) {
     throw explain(error, tap, attachment);
   }
-  if (plan.ovs !== undefined) await ovs(host, plan.ovs, signal);
+  if (plan.ovs === undefined) return;
+  const datapath = (await ovs(host, plan.ovs, signal)).trim();
+  if (guarded && datapath === 'netdev') await refuseUserspace(host, tap, attachment);
+}
+
+/**
+ * The userspace datapath takes frames from packet sockets, and the kernel hands these a frame before it asks netfilter: the
+ * guard would count and drop copies. The kernel's datapath takes them after it.
+ */
+async function refuseUserspace(host: Host, tap: string, attachment: TapAttachment): Promise<never> {
+  await detachTap(host, tap, attachment);
+  const bridge = attachment.kind === 'routed' ? '' : attachment.bridge;
+  throw new VmError(
+    'FailedPrecondition',
+    `Open vSwitch bridge "${bridge}" has the userspace datapath, which takes frames past the spoof guard of ${tap}; ` +
+      `use the kernel's (ovs-vsctl set Bridge ${bridge} datapath_type=system), or turn the guard off`,
+  );
 }
 
 /** Idempotent, and works without the TAP. Needs nothing but an attachment of kind `ovs`. */
@@ -81,9 +106,10 @@ function explain(error: unknown, tap: string, attachment: TapAttachment): unknow
   }
 }
 
-async function ovs(host: Host, args: readonly string[], signal: AbortSignal | undefined): Promise<void> {
+/** @returns its stdout. */
+async function ovs(host: Host, args: readonly string[], signal?: AbortSignal): Promise<string> {
   try {
-    await host.exec('ovs-vsctl', args, signal === undefined ? {} : { signal });
+    return (await host.exec('ovs-vsctl', args, signal === undefined ? {} : { signal })).stdout;
   } catch (error) {
     if (!VmError.is(error, 'NotFound')) throw error;
     throw new VmError(

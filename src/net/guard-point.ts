@@ -10,11 +10,14 @@ export interface GuardPoint {
   readonly netns: Netns;
   /** The link every frame that passes is sent out on; undefined leaves it to the bridge or the IP stack. */
   readonly forwardTo: string | undefined;
+  /** Whether frames with a VLAN tag pass, in which nothing but the MAC address is checked. */
+  readonly trunk: boolean;
 }
 
 export function guardTap(tap: string, attachment: TapAttachment): GuardPoint {
   const hook = attachment.kind === 'bridge' ? 'bridge' : 'ingress';
-  return { hook, tap: checkLinkName(tap), netns: undefined, forwardTo: undefined };
+  const trunk = attachment.kind !== 'routed' && attachment.port?.trunk !== undefined;
+  return { hook, tap: checkLinkName(tap), netns: undefined, forwardTo: undefined, trunk };
 }
 
 /**
@@ -22,5 +25,5 @@ export function guardTap(tap: string, attachment: TapAttachment): GuardPoint {
  * netfilter's egress hooks as well; so here the guard does the redirect.
  */
 export function guardMirroredTap(netns: string, tap: string, link: string): GuardPoint {
-  return { hook: 'ingress', tap: checkLinkName(tap), netns, forwardTo: checkLinkName(link) };
+  return { hook: 'ingress', tap: checkLinkName(tap), netns, forwardTo: checkLinkName(link), trunk: false };
 }

@@ -21,6 +21,7 @@ export const GUARD_PRIORITY = -350;
 /** IPv6 addresses are raw bits, since nft learnt the field of ND's target late (1.0.8); so one set serves both uses. */
 const SETS = [
   'set guests { type ifname; }',
+  'set trunks { type ifname; }',
   'set macs { type ifname . ether_addr; }',
   'set ipv4s { type ifname . ipv4_addr; }',
   'set ipv6s { typeof iifname . @th,64,128; }',
@@ -31,8 +32,9 @@ const SETS = [
 /**
  * Frames are accepted for what they are, never for not being something: a rule whose field a truncated frame lacks does
  * not match.
- * - VLAN tags and protocols other than IP and ARP are no business of a pod; RARP (0x8035) is how QEMU announces a guest
- *   that has moved.
+ * - Protocols other than IP and ARP are no business of a pod; RARP (0x8035) is how QEMU announces a guest that has moved.
+ * - VLAN tags are for ports with a trunk only. Which VLANs is for the bridge to say, and who has which address in them is
+ *   nobody's knowledge here.
  * - DHCP clients look at the port they get a reply on, not at the one it came from, so both are refused.
  * - Link-local IPv6 addresses are the guest's choice (RFC 7217 and Windows make them at random), except those of routers
  *   and the ones that other guests have by their MAC address (RFC 4291, appendix A).
@@ -88,6 +90,7 @@ const CHAINS: Readonly<Record<string, readonly string[]>> = {
   guest: [
     'iifname . ether saddr @macs ether type vmap ' +
       '{ arp : goto guest_arp, ip : goto guest_ipv4, ip6 : goto guest_ipv6, 0x8035 : accept }',
+    'iifname @trunks iifname . ether saddr @macs ether type 8021q accept',
     'iifname . ether saddr @macs goto bad_protocol',
     'goto bad_mac',
   ],

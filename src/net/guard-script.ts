@@ -14,6 +14,7 @@ export function renderGuard(point: GuardPoint, guest: GuardedGuest): string {
   return lines([
     `flush chain ${table} ${marker}`,
     ...ownElements(point, guest).map((element) => `add element ${table} ${element}`),
+    ...(point.trunk ? [`add element ${table} ${trunkElement(point)}`] : []),
     // They are many guests' routers, so they stay when this one goes.
     ...(gateways.length > 0 ? [`add element ${table} reserved6 { ${gateways.join(', ')} }`] : []),
     ...(point.hook === 'bridge' ? [] : hookChains(point, table)),
@@ -25,7 +26,7 @@ export function renderUnguard(point: GuardPoint, guest: GuardedGuest): string {
   const { table } = guardRules(point.hook);
   return lines([
     ...(point.hook === 'bridge' ? [] : dropChains(point.tap, table)),
-    ...ownElements(point, guest).flatMap((element) => [
+    ...[...ownElements(point, guest), ...(point.trunk ? [trunkElement(point)] : [])].flatMap((element) => [
       `add element ${table} ${element}`,
       `delete element ${table} ${element}`,
     ]),
@@ -46,6 +47,10 @@ function ownElements({ tap }: GuardPoint, { mac, addresses }: GuardedGuest): str
     ...GUARD_REASONS.map((reason) => `dropped_${reason} { ${name} }`),
     `guests { ${name} }`,
   ];
+}
+
+function trunkElement({ tap }: GuardPoint): string {
+  return `trunks { "${tap}" }`;
 }
 
 /**

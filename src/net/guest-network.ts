@@ -1,3 +1,5 @@
+import type { PortOptions } from './bridge-port.ts';
+
 /**
  * One network card of a guest and what the guest is to know of its network. Made from a hand-over file of the CNI plugin
  * `vm-tap` or from what another CNI plugin left in the pod's network namespace.
@@ -34,8 +36,7 @@ export interface GuestDns {
 
 /** How a TAP in the node's network namespace meets the rest of the network. */
 export type TapAttachment =
-  | { readonly kind: 'bridge'; readonly bridge: string }
-  | { readonly kind: 'ovs'; readonly bridge: string }
+  | { readonly kind: 'bridge' | 'ovs'; readonly bridge: string; readonly port?: PortOptions }
   | { readonly kind: 'routed' };
 
 /** What `vm-tap` leaves for the shim: one NIC whose TAP the shim opens in the node's network namespace. */

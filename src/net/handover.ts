@@ -7,10 +7,12 @@ import type {
   TapAttachment,
   TapHandover,
 } from './guest-network.ts';
+import { nicOrder } from './nic-order.ts';
 import { JsonField } from './cni/json-field.ts';
 import { canonicalIp, parsePrefix } from './cni/ip-address.ts';
 import { MAC_TYPE, parseMac } from './cni/guest-mac.ts';
 import { IF_NAME, IF_NAME_TYPE, SANDBOX_ID } from './cni/names.ts';
+import { bridgeAttachment, parsePortOptions } from './cni/port-options.ts';
 
 /** What is in the file: the hand-over, and which CNI network it belongs to, for GC. */
 export interface StoredHandover extends TapHandover {
@@ -18,8 +20,6 @@ export interface StoredHandover extends TapHandover {
   readonly network: string;
 }
 
-const MODE = 0o600;
-const DIRECTORY_MODE = 0o700;
 const SUFFIX = '.json';
 
 /**
@@ -36,7 +36,7 @@ export function readHandovers(host: Host, stateDir: string, sandboxId: string): 
     );
   }
   return listNics(host, stateDir, sandboxId)
-    .sort(byNicOrder)
+    .sort(nicOrder)
     .map((ifName) => {
       const { network: _, ...handover } = readOne(host, stateDir, sandboxId, ifName);
       return handover;
@@ -54,29 +54,13 @@ export function findHandover(
   return there ? readOne(host, stateDir, sandboxId, ifName) : undefined;
 }
 
-/** Every NIC that has a hand-over on this node, by the names of the files alone: a damaged one is listed as well. */
-export function listHandovers(host: Host, stateDir: string): { sandboxId: string; ifName: string }[] {
-  return listIfThere(host, `${stateDir}/cni`).flatMap((sandboxId) =>
-    listNics(host, stateDir, sandboxId).map((ifName) => ({ sandboxId, ifName })),
-  );
+/** Where the hand-overs of a sandbox are. */
+export function handoverDirectory(stateDir: string, sandboxId: string): string {
+  return `${stateDir}/cni/${sandboxId}`;
 }
 
-/** Atomic and durable. */
-export function writeHandover(host: Host, stateDir: string, handover: StoredHandover): void {
-  host.makeDir(directoryOf(stateDir, handover.sandboxId), DIRECTORY_MODE);
-  const path = handoverPath(stateDir, handover.sandboxId, handover.guest.ifName);
-  host.replaceFile(path, `${JSON.stringify(handover, null, 2)}\n`, MODE);
-}
-
-/** Absent is fine. Takes what a killed `writeHandover` left along, and the sandbox's directory with its last NIC. */
-export function removeHandover(host: Host, stateDir: string, sandboxId: string, ifName: string): void {
-  const directory = directoryOf(stateDir, sandboxId);
-  const file = `${ifName}${SUFFIX}`;
-  for (const name of listIfThere(host, directory)) {
-    if (name === file || (name.startsWith(`.${file}.`) && name.endsWith('.tmp'))) {
-      host.remove(`${directory}/${name}`);
-    }
-  }
+/** Removes the directory of a sandbox whose last NIC has gone. */
+export function removeIfEmpty(host: Host, directory: string): void {
   try {
     host.remove(directory);
   } catch (error) {
@@ -85,32 +69,23 @@ export function removeHandover(host: Host, stateDir: string, sandboxId: string, 
   }
 }
 
-function handoverPath(stateDir: string, sandboxId: string, ifName: string): string {
-  return `${directoryOf(stateDir, sandboxId)}/${ifName}${SUFFIX}`;
-}
-
-function directoryOf(stateDir: string, sandboxId: string): string {
-  return `${stateDir}/cni/${sandboxId}`;
+export function handoverPath(stateDir: string, sandboxId: string, ifName: string): string {
+  return `${handoverDirectory(stateDir, sandboxId)}/${ifName}${SUFFIX}`;
 }
 
 function listNics(host: Host, stateDir: string, sandboxId: string): string[] {
-  return listIfThere(host, directoryOf(stateDir, sandboxId))
+  return listIfThere(host, handoverDirectory(stateDir, sandboxId))
     .filter((name) => name.endsWith(SUFFIX))
     .map((name) => name.slice(0, -SUFFIX.length));
 }
 
-function listIfThere(host: Host, directory: string): string[] {
+export function listIfThere(host: Host, directory: string): string[] {
   try {
     return host.listDir(directory);
   } catch (error) {
     if (VmError.is(error, 'NotFound')) return [];
     throw error;
   }
-}
-
-function byNicOrder(a: string, b: string): number {
-  if (a === 'eth0' || b === 'eth0') return a === b ? 0 : a === 'eth0' ? -1 : 1;
-  return a.length - b.length || (a < b ? -1 : 1);
 }
 
 function readOne(host: Host, stateDir: string, sandboxId: string, ifName: string): StoredHandover {
@@ -151,7 +126,7 @@ function parseAttachment(field: JsonField): TapAttachment {
       text === 'bridge' || text === 'ovs' || text === 'routed' ? text : undefined,
     );
   if (kind === 'routed') return { kind };
-  return { kind, bridge: field.at('bridge').requiredText(IF_NAME_TYPE, ifNameOf) };
+  return bridgeAttachment(kind, field.at('bridge'), parsePortOptions(field.at('port')));
 }
 
 function parseGuest(field: JsonField): GuestInterface {

@@ -29,12 +29,12 @@ export function execInNetns(
 }
 
 /**
- * Runs commands of ip(8) or tc(8) by one process, in order, up to the first that fails; what ran before it stays.
+ * Runs commands of ip(8), tc(8) or bridge(8) by one process, in order, up to the first that fails; what ran before it stays.
  * @throws VmError with the command that failed and what the kernel said of it.
  */
 export async function runBatch(
   host: Host,
-  program: 'ip' | 'tc',
+  program: 'ip' | 'tc' | 'bridge',
   netns: Netns,
   commands: readonly (readonly string[])[],
   signal?: AbortSignal,
@@ -53,7 +53,7 @@ function plainWord(word: string): string {
   if (/^[A-Za-z0-9_.:/%@+-]+$/.test(word)) return word;
   throw new VmError(
     'InvalidArgument',
-    `${JSON.stringify(word)} cannot be part of an ip or tc command; use a link name or address of letters, digits and _.:-`,
+    `${JSON.stringify(word)} cannot be part of an ip, tc or bridge command; use a link name or address of letters, digits and _.:-`,
   );
 }
 

@@ -32,6 +32,10 @@ export interface IpRoute {
   readonly via?: { readonly host: string };
   readonly dev?: string;
   readonly table?: string;
+  /** The lowest wins; absent is 0 for IPv4. */
+  readonly metric?: number;
+  /** Of a route with several gateways, instead of `gateway` and `dev`. */
+  readonly nexthops?: readonly { readonly gateway?: string; readonly dev?: string }[];
   readonly metrics?: readonly { readonly mtu?: number }[];
 }
 
@@ -70,12 +74,13 @@ export function parsePodInterfaces(
   routes4: readonly IpRoute[],
   routes6: readonly IpRoute[],
 ): GuestInterface[] {
+  const [usable4, usable6] = [withOneDefault(routes4), withOneDefault(routes6)];
   return links
     .filter((link) => link.link_type === 'ether' && link.flags.includes('UP'))
     .filter((link) => isPluggable(link))
     .sort((a, b) => Number(b.ifname === 'eth0') - Number(a.ifname === 'eth0') || a.ifindex - b.ifindex)
     .map((link) =>
-      parseInterface(link, [...usable(link, routes4, '0.0.0.0/0'), ...usable(link, routes6, '::/0')]),
+      parseInterface(link, [...usable(link, usable4, '0.0.0.0/0'), ...usable(link, usable6, '::/0')]),
     );
 }
 
@@ -89,6 +94,19 @@ function isPluggable(link: IpLink): boolean {
     );
   }
   return PLUGGABLE.has(kind);
+}
+
+/** Of the default routes of all links the one that the kernel uses: the lowest metric, and of these the first. */
+function withOneDefault(routes: readonly IpRoute[]): IpRoute[] {
+  const single = routes.flatMap(({ nexthops, ...route }) =>
+    nexthops === undefined ? [route] : nexthops.map((hop) => ({ ...route, ...hop })),
+  );
+  const defaults = single.filter(
+    ({ dst, type = 'unicast', table = 'main' }) =>
+      dst === 'default' && type === 'unicast' && table === 'main',
+  );
+  const [best] = defaults.sort((a, b) => (a.metric ?? 0) - (b.metric ?? 0));
+  return single.filter((route) => route === best || !defaults.includes(route));
 }
 
 interface LinkRoute extends GuestRoute {

@@ -52,7 +52,7 @@ export async function createMachine(
   ]);
 
   await reclaim(deps, names.record, signal);
-  const nicPlans = await planNics(host, spec, config.stateDir, request.netns, signal);
+  const nicPlans = await planNics({ host, native }, spec, config.stateDir, request.netns, signal);
   await using undo = new AsyncDisposableStack();
   const release = async (): Promise<void> => {
     await cleanUpTask({ host, native }, names.record, AbortSignal.timeout(UNDO_MS));

@@ -1,10 +1,20 @@
 import { VmError } from '../core/errors.ts';
 import type { VmSpec } from '../core/vm-spec.ts';
 import type { Host } from '../host/host.ts';
+import type { Native } from '../host/native.ts';
 import type { GuestInterface, TapAttachment } from '../net/guest-network.ts';
 import { readHandovers } from '../net/handover.ts';
+import { nicOrder } from '../net/nic-order.ts';
+import { listLinkNames } from '../net/link-names.ts';
 import { readPodInterfaces } from '../net/pod-interface.ts';
 import { tapName } from '../net/tap-name.ts';
+
+const DEFAULT_ROUTES: ReadonlySet<string> = new Set(['0.0.0.0/0', '::/0']);
+
+interface NicPlanDeps {
+  readonly host: Host;
+  readonly native: Native;
+}
 
 /** One card of the pod's network, before anything is made for it; part of the VM's record. */
 export type NicPlan = TapNicPlan | MirroredNicPlan;
@@ -27,45 +37,87 @@ export interface MirroredNicPlan extends NicCommon {
 }
 
 /**
- * The cards of a pod's VM: those that `vm-tap` prepared for the sandbox, else one for each link in the pod's namespace.
- * None for the other network modes.
+ * The cards of a pod's VM: those that `vm-tap` prepared for the sandbox, and one for each other link in the pod's namespace,
+ * in the order of their names. At most one of them has a default route of a family, the first that was given one. None for
+ * the other network modes.
  * @throws VmError FailedPrecondition where the pod has no network to join.
  */
 export async function planNics(
-  host: Host,
+  { host, native }: NicPlanDeps,
   { network, owner }: VmSpec,
   stateDir: string,
   netns: string | undefined,
   signal: AbortSignal,
 ): Promise<NicPlan[]> {
   if (network.mode !== 'pod' || owner.kind !== 'pod') return [];
-  const handovers = network.wanted === 'netns' ? [] : readHandovers(host, stateDir, owner.sandboxId);
-  if (handovers.length > 0) {
-    return handovers.map(({ tap, attachment, guest }) => ({ kind: 'tap', tap, attachment, guest }));
-  }
-  if (network.wanted === 'tap') {
+  const { wanted, mac } = network;
+  const prepared = wanted === 'netns' ? [] : prepareTaps(host, stateDir, owner.sandboxId);
+  if (wanted === 'tap' && prepared.length === 0) {
     throw new VmError(
       'FailedPrecondition',
       'annotation vmshim.io/network is "tap" but the CNI plugin vm-tap left nothing for this pod; name vm-tap in the CNI configuration of the runtime (cni_conf_dir), or leave the annotation out',
     );
   }
-  if (netns === undefined) {
-    throw new VmError(
-      'FailedPrecondition',
-      'the pod’s sandbox names no network namespace, so the VM has no network to join; set vmshim.io/network to "user" or "none"',
-    );
-  }
-  const found = await readPodInterfaces(host, netns, signal);
-  if (found.length === 0) {
-    throw new VmError(
-      'FailedPrecondition',
-      `the pod’s network namespace ${netns} holds no link that a VM can be given; set vmshim.io/network to "user" or "none", or see which CNI plugin the runtime uses`,
-    );
-  }
-  return found.map((guest) => ({
-    kind: 'netns',
-    netns,
-    tap: tapName(owner.uid, guest.ifName),
+  const taken = new Set(prepared.map(({ guest }) => guest.ifName));
+  const mirrored: NicPlan[] =
+    wanted !== 'tap' && netns !== undefined && mayHoldMore({ host, native }, netns, taken)
+      ? (await readPodInterfaces(host, netns, signal))
+          .filter(({ ifName }) => !taken.has(ifName))
+          .map((guest) => ({ kind: 'netns', netns, tap: tapName(owner.uid, guest.ifName), guest }))
+      : [];
+  const plans = [...prepared, ...mirrored].sort((a, b) => nicOrder(a.guest.ifName, b.guest.ifName));
+  const [first] = plans;
+  if (first === undefined) throw noNetwork(netns);
+  if (mac !== undefined) expectMac(first, mac);
+  return keepOneDefault(plans);
+}
+
+function prepareTaps(host: Host, stateDir: string, sandboxId: string): NicPlan[] {
+  return readHandovers(host, stateDir, sandboxId).map(({ tap, attachment, guest }) => ({
+    kind: 'tap',
+    tap,
+    attachment,
     guest,
   }));
+}
+
+/** Whether it is worth a process to see: with `vm-tap` alone the namespace holds no link but `lo`. */
+function mayHoldMore(deps: NicPlanDeps, netns: string, taken: ReadonlySet<string>): boolean {
+  if (taken.size === 0) return true;
+  return listLinkNames(deps, netns).some((name) => name !== 'lo' && !taken.has(name));
+}
+
+/** A guest with two would use either, as its system pleases, and its neighbours drop what comes from the wrong address. */
+function keepOneDefault(plans: readonly NicPlan[]): NicPlan[] {
+  const given = new Set<string>();
+  return plans.map((plan) => {
+    const had = new Set(given);
+    const routes = plan.guest.routes.filter(({ destination }) => {
+      if (!DEFAULT_ROUTES.has(destination)) return true;
+      given.add(destination);
+      return !had.has(destination);
+    });
+    return { ...plan, guest: { ...plan.guest, routes } };
+  });
+}
+
+function expectMac({ kind, guest }: NicPlan, wanted: string): void {
+  if (guest.mac === wanted) return;
+  const remedy =
+    kind === 'tap'
+      ? 'give vm-tap the capability "io.kubernetes.cri.pod-annotations" in its CNI configuration, so that it knows'
+      : 'have the CNI plugin give the pod’s link this address, or remove the annotation';
+  throw new VmError(
+    'FailedPrecondition',
+    `annotation vmshim.io/mac is "${wanted}" but the pod’s network gave ${guest.ifName} the address ${guest.mac}; ${remedy}`,
+  );
+}
+
+function noNetwork(netns: string | undefined): VmError {
+  return new VmError(
+    'FailedPrecondition',
+    netns === undefined
+      ? 'the pod’s sandbox names no network namespace, so the VM has no network to join; set vmshim.io/network to "user" or "none"'
+      : `the pod’s network namespace ${netns} holds no link that a VM can be given; set vmshim.io/network to "user" or "none", or see which CNI plugin the runtime uses`,
+  );
 }

@@ -1,12 +1,13 @@
 import { VmError } from '../../core/errors.ts';
 import type { Host } from '../../host/host.ts';
-import { findHandover, writeHandover } from '../handover.ts';
-import { attachmentMtu, ensureGateway, expectAttachment } from './attachment.ts';
+import { findHandover } from '../handover.ts';
+import { ensureGateway, expectAttachment } from './attachment.ts';
 import type { CniEnvironment, Nic } from './cni-call.ts';
 import { CNI_CODE, CniError } from './cni-error.ts';
 import { enableForwarding } from './forwarding.ts';
 import { Ipam, type IpamResult } from './ipam.ts';
 import type { NetworkConfig } from './network-config.ts';
+import { claimNic, type NicClaim } from './nic-claim.ts';
 import { planNic, type NicPlan } from './plan-nic.ts';
 import { renderResult } from './render-result.ts';
 
@@ -23,32 +24,48 @@ export async function add(
 ): Promise<object> {
   expectFirstInChain(config);
   expectNewNic(host, config, nic);
-  if (!config.isGateway) await expectAttachment(host, config.attachment, signal);
-  const addresses = await new Ipam(host, config, environment, signal).add();
+  const mtu = config.isGateway ? undefined : await expectAttachment(host, config.attachment, signal);
+  using claim = claimNic(host, config.stateDir, { ...nic, network: config.name });
+  let addresses: IpamResult | undefined;
   try {
-    const plan = await prepare(host, config, { nic, addresses, signal });
-    writeHandover(host, config.stateDir, plan.handover);
+    addresses = await new Ipam(host, config, environment, signal).add();
+    const plan = await prepare(host, config, { nic, addresses, mtu, signal });
+    claim.commit(plan.handover);
     return renderResult(config.cniVersion, plan);
   } catch (error) {
-    throw await rolledBack(error, new Ipam(host, config, environment));
+    // A plugin that failed has taken nothing; one that we stopped may have.
+    if (addresses === undefined && !VmError.is(error, 'Canceled')) throw error;
+    throw await rolledBack(error, new Ipam(host, config, environment), claim);
   }
 }
 
+/** @param found MTU of the attachment, where that is not ours to make. */
 async function prepare(
   host: Host,
   config: NetworkConfig,
-  { nic, addresses, signal }: { nic: Nic; addresses: IpamResult; signal: AbortSignal | undefined },
+  {
+    nic,
+    addresses,
+    mtu: found,
+    signal,
+  }: {
+    nic: Nic;
+    addresses: IpamResult;
+    mtu: number | undefined;
+    signal: AbortSignal | undefined;
+  },
 ): Promise<NicPlan> {
   const { attachment, mtu } = config;
   const plan = (bytes: number): NicPlan => planNic(config, nic, addresses, bytes);
-  if (config.isGateway && attachment.kind === 'bridge') {
-    await ensureGateway(host, attachment.bridge, {
-      addresses: plan(0).handover.guest.addresses,
-      mtu,
-      signal,
-    });
-  }
-  const planned = plan(mtu ?? attachmentMtu(host, attachment));
+  const made =
+    config.isGateway && attachment.kind === 'bridge'
+      ? await ensureGateway(host, attachment, {
+          addresses: plan(0).handover.guest.addresses,
+          mtu,
+          signal,
+        })
+      : found;
+  const planned = plan(mtu ?? made ?? 0);
   if (config.isGateway || attachment.kind === 'routed')
     enableForwarding(host, planned.handover.guest.addresses);
   return planned;
@@ -73,11 +90,12 @@ function expectNewNic(host: Host, { stateDir }: NetworkConfig, { sandboxId, ifNa
   );
 }
 
-async function rolledBack(error: unknown, ipam: Ipam): Promise<unknown> {
+async function rolledBack(error: unknown, ipam: Ipam, claim: NicClaim): Promise<unknown> {
   try {
     await ipam.del();
     return error;
   } catch (second) {
+    claim.keep();
     const [first, then] = [VmError.from(error), VmError.from(second)];
     return new CniError(
       error instanceof CniError ? error.code : CNI_CODE.internal,

@@ -2,7 +2,8 @@ import { VmError } from '../../core/errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { TapAttachment } from '../guest-network.ts';
 import { findHandover, type StoredHandover } from '../handover.ts';
-import { bridgeOf, expectAttachment } from './attachment.ts';
+import { findLink } from '../node-link.ts';
+import { expectAttachment } from './attachment.ts';
 import type { CniEnvironment, Nic } from './cni-call.ts';
 import { CNI_CODE, CniError } from './cni-error.ts';
 import { parsePrefix } from './ip-address.ts';
@@ -34,15 +35,23 @@ export async function check(
       differences.push(VmError.from(error).message);
     }
   };
-  await collect(() => {
-    const handover = findHandover(host, config.stateDir, nic.sandboxId, nic.ifName);
-    differences.push(
-      ...(handover === undefined
-        ? ['its hand-over file is gone, so a shim cannot make it again: delete the pod']
-        : [...compareResult(config, nic, handover), ...compareNode(host, config, handover)]),
-    );
+  let mtu: number | undefined;
+  await collect(async () => {
+    mtu = await expectAttachment(host, config.attachment, signal);
   });
-  await collect(() => expectAttachment(host, config.attachment, signal));
+  await collect(async () => {
+    const handover = findHandover(host, config.stateDir, nic.sandboxId, nic.ifName);
+    if (handover === undefined) {
+      differences.push('its hand-over file is gone, so a shim cannot make it again: delete the pod');
+      return;
+    }
+    differences.push(...compareResult(config, nic, handover), ...compareAttachment(config, handover));
+    // The TAP is there while the VM runs.
+    const link = await findLink(host, handover.tap, signal);
+    if (link === undefined) return;
+    const { compareTap } = await import('./check-tap.ts');
+    differences.push(...(await compareTap(host, link, handover, mtu, signal)));
+  });
   await collect(() => new Ipam(host, config, environment, signal).check());
   if (differences.length === 0) return;
   throw new CniError(
@@ -73,17 +82,10 @@ function compareResult({ document }: NetworkConfig, nic: Nic, { guest, tap }: St
   ];
 }
 
-function compareNode(host: Host, config: NetworkConfig, { attachment, tap }: StoredHandover): string[] {
-  const wanted = describe(config.attachment);
-  const found = describe(attachment);
-  const moved =
-    found === wanted ? [] : [`it was attached by ${found}, the network configuration says ${wanted}`];
-  // The TAP is there while the VM runs.
-  const bridge = attachment.kind === 'bridge' ? attachment.bridge : undefined;
-  if (bridge === undefined || host.inspect(`/sys/class/net/${tap}`) === undefined) return moved;
-  const actual = bridgeOf(host, tap);
-  if (actual === bridge) return moved;
-  return [...moved, `TAP ${tap} is a port of ${actual ?? 'no bridge'} and not of ${bridge}`];
+function compareAttachment(config: NetworkConfig, { attachment }: StoredHandover): string[] {
+  const [found, wanted] = [describe(attachment), describe(config.attachment)];
+  if (found === wanted) return [];
+  return [`it was attached by ${found}, the network configuration says ${wanted}`];
 }
 
 function difference(what: string, told: string, kept: string): string[] {
@@ -92,5 +94,7 @@ function difference(what: string, told: string, kept: string): string[] {
 }
 
 function describe(attachment: TapAttachment): string {
-  return attachment.kind === 'routed' ? 'routes' : `${attachment.kind} "${attachment.bridge}"`;
+  if (attachment.kind === 'routed') return 'routes';
+  const { kind, bridge, port } = attachment;
+  return `${kind} "${bridge}"${port === undefined ? '' : ` with ${JSON.stringify(port)}`}`;
 }

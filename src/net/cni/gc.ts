@@ -1,9 +1,9 @@
 import { VmError } from '../../core/errors.ts';
 import type { Host } from '../../host/host.ts';
-import { findHandover, listHandovers, removeHandover } from '../handover.ts';
 import type { CniEnvironment } from './cni-call.ts';
 import { CNI_CODE, CniError } from './cni-error.ts';
 import { Ipam } from './ipam.ts';
+import { listNics, networkOfNic, removeNic, revokeClaim } from './nic-claim.ts';
 import type { NetworkIdentity } from './network-config.ts';
 
 const VALID = 'cni.dev/valid-attachments';
@@ -29,12 +29,14 @@ export async function gc(
       failures.push(VmError.from(error));
     }
   };
-  for (const { sandboxId, ifName } of listHandovers(host, network.stateDir)) {
+  for (const nic of listNics(host, network.stateDir)) {
+    const { sandboxId, ifName } = nic;
     if (valid.has(`${sandboxId}/${ifName}`)) continue;
     await attempt(async () => {
-      if (findHandover(host, network.stateDir, sandboxId, ifName)?.network !== network.name) return;
+      if (networkOfNic(host, network.stateDir, nic) !== network.name) return;
+      revokeClaim(host, network.stateDir, nic);
       await ipam.del({ CNI_CONTAINERID: sandboxId, CNI_IFNAME: ifName, CNI_NETNS: '' });
-      removeHandover(host, network.stateDir, sandboxId, ifName);
+      removeNic(host, network.stateDir, nic);
     });
   }
   await attempt(() => ipam.gc());

@@ -3,12 +3,14 @@ import { sha1 } from '../../core/uuid-v5.ts';
 export const MAC_TYPE = 'a unicast MAC address such as "52:54:00:12:34:56"';
 
 /**
- * The guest's MAC address for one NIC: KVM's prefix and 24 bits of the identity, the same for every sandbox of the pod.
+ * The guest's MAC address for one NIC, the same for every sandbox of the pod: 40 bits of the identity behind 52, a
+ * locally administered first byte (IEEE 802, 8.4). Of 1000 guests in one network two have the same one in a case of two
+ * million. KVM's customary 52:54:00 would leave 24 bits, for which that is one case in 34.
  * @param owner the pod's UID, or the sandbox's id where nobody told one.
  */
 export function deriveMac(owner: string, ifName: string): string {
-  const tail = sha1(Buffer.from(`mac/${owner}/${ifName}`)).subarray(0, 3);
-  return ['52:54:00', ...[...tail].map((byte) => byte.toString(16).padStart(2, '0'))].join(':');
+  const tail = sha1(Buffer.from(`mac/${owner}/${ifName}`)).subarray(0, 5);
+  return ['52', ...[...tail].map((byte) => byte.toString(16).padStart(2, '0'))].join(':');
 }
 
 /** Lower case; undefined for a malformed, multicast or zero one. */

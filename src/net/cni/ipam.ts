@@ -1,8 +1,8 @@
-import type { Host } from '../../host/host.ts';
+import type { ExecResult, Host } from '../../host/host.ts';
 import type { CniCommand, CniEnvironment } from './cni-call.ts';
 import { type CniDns, NO_DNS, parseDns } from './cni-dns.ts';
 import { CNI_CODE, CniError } from './cni-error.ts';
-import { execPlugin, findPlugin, type PluginEnd } from './exec-plugin.ts';
+import { execPlugin, findPlugin } from './exec-plugin.ts';
 import { canonicalIp, ipFamily, type IpPrefix, parsePrefix } from './ip-address.ts';
 import { JsonField } from './json-field.ts';
 import type { NetworkIdentity } from './network-config.ts';
@@ -45,7 +45,13 @@ export class Ipam {
   async add(): Promise<IpamResult> {
     const end = await this.#ask('ADD');
     if (end === undefined) return NOTHING;
-    return parseResult(this.#parse(end.stdout));
+    try {
+      return parseResult(this.#parse(end.stdout));
+    } catch (error) {
+      // It has given something all the same.
+      await this.del();
+      throw error;
+    }
   }
 
   /** Idempotent, as the specification wants it of the plugin. */
@@ -67,12 +73,12 @@ export class Ipam {
     await this.#ask('GC');
   }
 
-  async #ask(command: CniCommand, more: Partial<CniEnvironment> = {}): Promise<PluginEnd | undefined> {
+  async #ask(command: CniCommand, more: Partial<CniEnvironment> = {}): Promise<ExecResult | undefined> {
     const { ipam, text, document } = this.#network;
     if (ipam === undefined) return undefined;
     const path = findPlugin(this.#host, this.#environment, ipam);
     const environment = { ...this.#environment, ...more, CNI_COMMAND: command } as CniEnvironment;
-    const run = (input: string): Promise<PluginEnd> =>
+    const run = (input: string): Promise<ExecResult> =>
       execPlugin(this.#host, path, { environment, input, signal: this.#signal });
     let end = await run(text);
     if (end.status === 0) return end;
@@ -92,7 +98,7 @@ export class Ipam {
     return new JsonField(value, `the answer of IPAM plugin "${this.#network.ipam ?? ''}"`, fail);
   }
 
-  #failure({ status, stdout, stderr }: PluginEnd): CniError {
+  #failure({ status, stdout, stderr }: ExecResult): CniError {
     const said = parseJson(stdout) as { msg?: unknown; details?: unknown } | null | undefined;
     const texts = [said?.msg, said?.details].filter((text) => typeof text === 'string' && text !== '');
     const why = texts.length > 0 ? texts.join('; ') : stderr.trim() || stdout.trim() || 'it did not say why';

@@ -6,7 +6,8 @@ import { CNI_CODE, CniError } from './cni-error.ts';
 import { CNI_VERSIONS, type CniVersion, findVersion } from './cni-version.ts';
 import { MAC_TYPE, parseMac } from './guest-mac.ts';
 import { JsonField } from './json-field.ts';
-import { IF_NAME, IF_NAME_TYPE, NETWORK_NAME } from './names.ts';
+import { NETWORK_NAME } from './names.ts';
+import { bridgeAttachment, parsePortOptions } from './port-options.ts';
 
 /** As much of a configuration as tearing down needs, so that a mistake in the rest cannot keep a pod from going. */
 export interface NetworkIdentity {
@@ -31,6 +32,8 @@ export interface NetworkConfig extends NetworkIdentity {
   readonly isDefaultGateway: boolean | undefined;
   /** What the runtime asked for, by `runtimeConfig.mac` (capability `mac`) or `args.cni.mac`. */
   readonly mac: string | undefined;
+  /** What the pod's annotation `vmshim.io/mac` asks for its first NIC, where the runtime tells. */
+  readonly podMac: string | undefined;
   /** Instead of IPAM's where it says anything: what the runtime said, else the configuration. */
   readonly dns: CniDns;
 }
@@ -49,8 +52,25 @@ export const CONFIG_KEYS = [
     'isGateway',
     'isDefaultGateway',
   ],
+  ...['vlan', 'trunk', 'isolated', 'hairpin'],
   ...['ipam', 'dns', 'args', 'capabilities', 'runtimeConfig', 'prevResult'],
 ];
+
+/** Keys of the stock bridge plugin that somebody may bring along, and what to write instead. */
+const FOREIGN_KEYS: Readonly<Record<string, string>> = {
+  macspoofchk: 'remove it: the spoof guard is always on, and checks more than MAC addresses',
+  hairpinMode: 'write hairpin',
+  portIsolation: 'write isolated',
+  vlanTrunk: 'write trunk',
+  preserveDefaultVlan: 'remove it: a port with vlan or trunk is in these VLANs only',
+  promiscMode: 'remove it: a bridge learns where its guests are',
+  forceAddress: 'remove it: addresses that the bridge has are left alone',
+  ipMasq: 'remove it: translation of addresses on the way out is the node’s business',
+};
+
+/** The capability by which containerd's CRI plugin tells the annotations of a pod, and the one we look for. */
+const POD_ANNOTATIONS = 'io.kubernetes.cri.pod-annotations';
+const MAC_ANNOTATION = 'vmshim.io/mac';
 const STATE_DIR = '/run/vmshim';
 const MIN_MTU = 68;
 /** 65535 less the Ethernet header: the TAP driver's limit. */
@@ -89,7 +109,8 @@ export function parseNetworkConfig(identity: NetworkIdentity): NetworkConfig {
   const { document } = identity;
   for (const key of Object.keys(document.object() ?? {})) {
     if (CONFIG_KEYS.includes(key) || /[./]/.test(key)) continue;
-    throw invalid(`unknown key "${key}" in the network configuration; ${suggestName(key, CONFIG_KEYS)}`);
+    const remedy = Object.hasOwn(FOREIGN_KEYS, key) ? FOREIGN_KEYS[key] : suggestName(key, CONFIG_KEYS);
+    throw invalid(`unknown key "${key}" in the network configuration; ${remedy ?? ''}`);
   }
   document
     .at('mac')
@@ -105,6 +126,11 @@ export function parseNetworkConfig(identity: NetworkIdentity): NetworkConfig {
     mac:
       document.at('runtimeConfig').at('mac').parsedText(MAC_TYPE, parseMac) ??
       document.at('args').at('cni').at('mac').parsedText(MAC_TYPE, parseMac),
+    podMac: document
+      .at('runtimeConfig')
+      .at(POD_ANNOTATIONS)
+      .at(MAC_ANNOTATION)
+      .parsedText(MAC_TYPE, parseMac),
     dns: firstDns(parseRuntimeDns(document.at('runtimeConfig').at('dns')), parseDns(document.at('dns'))),
   };
   expectSense(config);
@@ -142,11 +168,16 @@ function parseAttachment(document: JsonField): TapAttachment {
         text === 'bridge' || text === 'ovs' || text === 'routed' ? text : undefined,
       ) ?? 'bridge';
   const bridge = document.at('bridge');
+  const port = parsePortOptions(document);
   if (kind !== 'routed') {
-    return {
-      kind,
-      bridge: bridge.requiredText(IF_NAME_TYPE, (name) => (IF_NAME.test(name) ? name : undefined)),
-    };
+    if (kind === 'bridge' || port.hairpin !== true) return bridgeAttachment(kind, bridge, port);
+    throw invalid('hairpin of the network configuration is for mode "bridge", not "ovs": remove it');
+  }
+  const [option] = Object.keys(port);
+  if (option !== undefined) {
+    throw invalid(
+      `${option} of the network configuration is for ports of a bridge, which mode "routed" has none of: remove one of both`,
+    );
   }
   if (bridge.text() === undefined) return { kind };
   throw invalid('bridge of the network configuration makes no sense with mode "routed": remove one of both');

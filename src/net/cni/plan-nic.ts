@@ -39,7 +39,7 @@ export function planNic(config: NetworkConfig, nic: Nic, ipam: IpamResult, mtu: 
       attachment: config.attachment,
       guest: {
         ifName: nic.ifName,
-        mac: config.mac ?? nic.mac ?? deriveMac(nic.owner, nic.ifName),
+        mac: chooseMac(config, nic),
         mtu,
         addresses,
         routes: routes.map(({ dst, gw }) => ({ destination: dst, gateway: gw })),
@@ -49,6 +49,12 @@ export function planNic(config: NetworkConfig, nic: Nic, ipam: IpamResult, mtu: 
     routes,
     dns,
   };
+}
+
+/** What was asked for this NIC; then what the pod asks for its first one; then what is always the same. */
+function chooseMac(config: NetworkConfig, { mac, owner, ifName }: Nic): string {
+  const ofPod = ifName === 'eth0' ? config.podMac : undefined;
+  return config.mac ?? mac ?? ofPod ?? deriveMac(owner, ifName);
 }
 
 function planAddresses({ attachment }: NetworkConfig, { ips }: IpamResult): GuestAddress[] {
@@ -61,7 +67,7 @@ function planAddresses({ attachment }: NetworkConfig, { ips }: IpamResult): Gues
 
 /**
  * IPAM's, with the gateway filled in where there is one; a default route for every family whose gateway is known, if
- * IPAM has none; and where a routed guest gets no default route, one to its network.
+ * IPAM has none; and for a routed guest's further NICs one to their network, since the default may be another's.
  */
 function planRoutes(
   { attachment, isDefaultGateway }: NetworkConfig,
@@ -80,15 +86,14 @@ function planRoutes(
   const wantsDefault = isDefaultGateway ?? ifName === 'eth0';
   for (const family of [4, 6] as const) {
     const gw = gatewayOf(family);
-    const dst = DEFAULT_ROUTE[family];
-    if (gw === undefined || routes.some((route) => route.dst === dst)) continue;
-    if (wantsDefault) {
-      routes.push({ dst, gw, rest: {} });
-    } else if (routed) {
+    if (gw === undefined) continue;
+    if (routed && ifName !== 'eth0') {
       const own = ipam.ips.map(({ prefix }) => prefix).filter(({ address }) => ipFamily(address) === family);
       const networks = new Set(own.map(networkOf));
       routes.push(...[...networks].map((network) => ({ dst: network, gw, rest: {} })));
     }
+    const dst = DEFAULT_ROUTE[family];
+    if (wantsDefault && !routes.some((route) => route.dst === dst)) routes.push({ dst, gw, rest: {} });
   }
   return routes;
 }

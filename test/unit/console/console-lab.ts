@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { VmError } from '../../../src/core/errors.ts';
-import type { OwnedFd, ProcessExit, SpawnPlan, SpawnedProcess } from '../../../src/host/host.ts';
+import type { OwnedFd, ProcessExit, SpawnPlan, SpawnedProcess, ExecResult } from '../../../src/host/host.ts';
 import type { ConsoleHost } from '../../../src/shim/console/console-host.ts';
 import { ConsoleHub } from '../../../src/shim/console/console-hub.ts';
 import { ConsoleLog, type ConsoleLogOptions } from '../../../src/shim/console/console-log.ts';
@@ -74,8 +74,8 @@ export class LabHost implements ConsoleHost {
     fs.rmSync(path, { force: true });
   }
 
-  exec(file: string, args: readonly string[]): Promise<{ stdout: string; stderr: string }> {
-    return run(file, [...args]);
+  async exec(file: string, args: readonly string[]): Promise<ExecResult> {
+    return { status: 0, ...(await run(file, [...args])) };
   }
 
   spawn(plan: SpawnPlan): SpawnedProcess {

@@ -188,7 +188,7 @@ void t.test('uuid and MAC stay as long as the pod, and differ between pods', (t)
   t.equal(new Set([first, other, second, of('c1', 'a', {}), of('c1', 'b', {})].map((s) => s.uuid)).size, 5);
   for (const spec of [first, other]) {
     t.match(spec.uuid, /^[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
-    t.match((spec.network as { mac: string }).mac, /^52:54:00(:[0-9a-f]{2}){3}$/);
+    t.match((spec.network as { mac: string }).mac, /^52(:[0-9a-f]{2}){5}$/);
   }
   t.equal(
     of('c1', 'default', {}).uuid,

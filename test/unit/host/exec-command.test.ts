@@ -11,7 +11,7 @@ const host = new LinuxHost();
 
 void t.test('a command runs with its input, in its directory, with nothing of our environment', async (t) => {
   const dir = tempDir(t);
-  t.strictSame(await host.exec('cat', [], { input: 'ä\n' }), { stdout: 'ä\n', stderr: '' });
+  t.strictSame(await host.exec('cat', [], { input: 'ä\n' }), { status: 0, stdout: 'ä\n', stderr: '' });
   t.equal((await host.exec('pwd', [], { cwd: dir })).stdout, `${dir}\n`);
   t.equal((await host.exec('sh', ['-c', 'echo out; echo err >&2'])).stderr, 'err\n');
   const { stdout } = await host.exec('cat', ['/proc/self/environ']);
@@ -19,7 +19,29 @@ void t.test('a command runs with its input, in its directory, with nothing of ou
 });
 
 void t.test('large input to a command that does not read it is no fault', async (t) => {
-  t.strictSame(await host.exec('true', [], { input: Buffer.alloc(1 << 20) }), { stdout: '', stderr: '' });
+  const ended = await host.exec('true', [], { input: Buffer.alloc(1 << 20) });
+  t.strictSame(ended, { status: 0, stdout: '', stderr: '' });
+});
+
+void t.test('variables and the status of a command, for a caller who wants them', async (t) => {
+  const env = { CNI_COMMAND: 'ADD', LC_ALL: 'C.UTF-8' };
+  const { stdout } = await host.exec('cat', ['/proc/self/environ'], { env });
+  t.strictSame(environmentEntries(stdout), [
+    'CNI_COMMAND=ADD',
+    'LC_ALL=C.UTF-8',
+    'PATH=/usr/sbin:/usr/bin:/sbin:/bin',
+  ]);
+  const anyStatus = true;
+  t.strictSame(await host.exec('sh', ['-c', 'echo out; echo err >&2; exit 3'], { anyStatus }), {
+    status: 3,
+    stdout: 'out\n',
+    stderr: 'err\n',
+  });
+  await t.rejects(host.exec('sh', ['-c', 'kill -9 $$'], { anyStatus }), { message: /ended with SIGKILL$/ });
+  await t.rejects(host.exec('/no/such/plugin', [], { anyStatus }), {
+    kind: 'NotFound',
+    message: /^\/no\/such\/plugin, or .* does not exist/,
+  });
 });
 
 void t.test('a failure ends with what the command said last', async (t) => {

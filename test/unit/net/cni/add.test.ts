@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { VmError } from '../../../../src/core/errors.ts';
@@ -22,7 +22,7 @@ void t.test('the result in every version, and the same guest in the hand-over', 
     const golden = JSON.stringify(GOLDEN_RESULTS[cniVersion])
       .replaceAll('NETNS', host.netns)
       .replaceAll('TAP', tapName('uid-1', 'eth0'))
-      .replaceAll('TAIL', deriveMac('uid-1', 'eth0').slice(9));
+      .replaceAll('TAIL', deriveMac('uid-1', 'eth0').slice(3));
     t.strictSame(answer, JSON.parse(golden), cniVersion);
     t.strictSame(readHandovers(host, host.stateDir, SANDBOX), [
       {
@@ -128,26 +128,6 @@ void t.test('a network without IPAM: the guest asks the bridge’s own DHCP serv
   t.match(readHandovers(host, host.stateDir, SANDBOX), [{ guest: { addresses: [] } }]);
 });
 
-void t.test('which MAC address and MTU win', async (t) => {
-  const host = new NodeTree(t).putBridge('br0', { mtu: 1400 });
-  host.putPlugin('fake-ipam', ANSWER_ADD);
-  const mac = async (more: object, args?: string): Promise<unknown> => {
-    const { answer } = await callPlugin(
-      host,
-      'ADD',
-      bridgeNetwork(host, more),
-      args === undefined ? {} : { CNI_ARGS: args },
-    );
-    await callPlugin(host, 'DEL', bridgeNetwork(host));
-    return (answer as { interfaces: { mac: string; mtu: number }[] }).interfaces[0];
-  };
-  t.match(await mac({}, ''), { mac: deriveMac(SANDBOX, 'eth0'), mtu: 1400 });
-  t.match(await mac({ mtu: 1300 }, 'MAC=02:00:00:00:00:03'), { mac: '02:00:00:00:00:03', mtu: 1300 });
-  t.match(await mac({ runtimeConfig: { mac: '02:00:00:00:00:01' } }, 'MAC=02:00:00:00:00:03'), {
-    mac: '02:00:00:00:00:01',
-  });
-});
-
 void t.test('isGateway makes the bridge and puts the gateways on it', async (t) => {
   const host = new NodeTree(t)
     .put(FORWARDING4, '0\n')
@@ -169,8 +149,16 @@ void t.test('isGateway makes the bridge and puts the gateways on it', async (t) 
   );
   t.same([host.get(FORWARDING4), host.get(FORWARDING6)], ['1', '1']);
   host.commands.length = 0;
+  const gateways = [
+    { local: '10.1.0.1', prefixlen: 24 },
+    { local: 'fd00:1::1', prefixlen: 64 },
+  ];
+  host.putLink('br0', { mtu: 9000, linkinfo: { info_kind: 'bridge' }, addr_info: gateways });
   t.equal((await callPlugin(host, 'ADD', network, { CNI_CONTAINERID: 'other' })).status, 0);
-  t.equal(host.commands.length, 1, 'a bridge that is there is not made again');
+  t.same(host.commands, [], 'what is there is not made again');
+  host.putLink('br0', { mtu: 9000, linkinfo: { info_kind: 'bridge' }, addr_info: gateways.slice(0, 1) });
+  t.equal((await callPlugin(host, 'ADD', network, { CNI_CONTAINERID: 'third' })).status, 0);
+  t.same(host.commands, ['ip -batch - <address replace fd00:1::1/64 dev br0 nodad\n']);
 });
 
 void t.test('two pods at once make one bridge', async (t) => {
@@ -207,7 +195,7 @@ void t.test('IPv6 forwarding is not turned on where that would cut the node off'
 });
 
 void t.test('what a network cannot be attached to is told before addresses are asked for', async (t) => {
-  const host = new NodeTree(t).put('/sys/class/net/eth9/flags', '0x1003').putBridge('br-down', { up: false });
+  const host = new NodeTree(t).putLink('eth9').putBridge('br-down', { up: false }).putBridge('br-flat');
   host.putPlugin('fake-ipam', ANSWER_ADD);
   const cases: [object, string | RegExp][] = [
     [
@@ -215,6 +203,14 @@ void t.test('what a network cannot be attached to is told before addresses are a
       /^bridge "br0" does not exist on this node; make it \(ip link add br0 type bridge; .*"isGateway": true/,
     ],
     [{ bridge: 'eth9' }, /^"eth9" is a link of this node but no Linux bridge; name a bridge/],
+    [
+      { bridge: 'eth9', isGateway: true },
+      /^"eth9" is a link of this node but no Linux bridge; name a bridge/,
+    ],
+    [
+      { bridge: 'br-flat', vlan: 7 },
+      /^bridge "br-flat" does not keep VLANs apart, .* \(ip link set br-flat type bridge vlan_filtering 1\)$/,
+    ],
     [{ bridge: 'br-down' }, 'bridge "br-down" is down; start it (ip link set br-down up)'],
     [{ mode: 'ovs' }, 'Open vSwitch has no bridge "br0"; make it (ovs-vsctl add-br br0)'],
     [
@@ -241,7 +237,7 @@ void t.test('what a network cannot be attached to is told before addresses are a
   }
   host.answer = () => '';
   t.equal((await callPlugin(host, 'ADD', bridgeNetwork(host, { mode: 'ovs' }))).status, 0);
-  t.equal(host.calls.length, 1);
+  t.same(host.calls, [`ADD ${SANDBOX}/eth0`, `DEL ${SANDBOX}/eth0`, `ADD ${SANDBOX}/eth0`]);
 });
 
 void t.test('what else ADD refuses', async (t) => {
@@ -271,7 +267,7 @@ void t.test('IPAM that fails, with its reason and whether to try again', async (
     [failing(11, 'the store is busy'), { code: 11, msg: /: the store is busy$/ }],
     ['echo broken >&2; exit 3', { code: 101, msg: /failed with status 3: broken$/ }],
     ['echo null; exit 3', { code: 101, msg: /failed with status 3: null$/ }],
-    ['kill -9 $$', { code: 101, msg: /failed with status 137/ }],
+    ['kill -9 $$', { code: 101, msg: /^IPAM plugin failed: .*fake-ipam ended with SIGKILL$/ }],
     [
       'echo nonsense',
       { code: 101, msg: /^the answer of IPAM plugin "fake-ipam" is no JSON; correct its configuration$/ },
@@ -290,7 +286,7 @@ void t.test('IPAM that fails, with its reason and whether to try again', async (
     const host = new NodeTree(t).putBridge('br0');
     host.putPlugin('fake-ipam', script);
     t.match(await callPlugin(host, 'ADD', bridgeNetwork(host)), { status: 1, answer }, script);
-    t.notOk(existsSync(join(host.stateDir, 'cni')));
+    t.same(readdirSync(join(host.stateDir, 'cni')), []);
   }
   const host = new NodeTree(t).putBridge('br0');
   t.match(await callPlugin(host, 'ADD', bridgeNetwork(host), { CNI_PATH: '/none:/nowhere' }), {
@@ -318,7 +314,7 @@ void t.test('an IPAM plugin from before 1.1 is asked in 1.0', async (t) => {
 void t.test('what fails after IPAM gives the addresses back', async (t) => {
   const host = new NodeTree(t).putBridge('br0');
   host.putPlugin('fake-ipam', ANSWER_ADD);
-  host.replaceFile = () => {
+  host.rename = () => {
     throw new VmError('ResourceExhausted', 'no space left');
   };
   t.match(await callPlugin(host, 'ADD', bridgeNetwork(host)), {
@@ -330,6 +326,8 @@ void t.test('what fails after IPAM gives the addresses back', async (t) => {
   t.match(await callPlugin(host, 'ADD', bridgeNetwork(host)), {
     answer: { code: 100, msg: /^no space left; and its addresses could not be given back: IPAM .*: jammed$/ },
   });
+  const [kept] = readdirSync(join(host.stateDir, 'cni', SANDBOX));
+  t.match(kept, /^eth0\.[0-9a-f]{16}\.adding$/, 'GC finds what it has to try again');
 });
 
 void t.test('a call that is stopped says so, and gives the addresses back', async (t) => {
@@ -350,5 +348,5 @@ void t.test('a call that is stopped says so, and gives the addresses back', asyn
   });
   t.equal(output.status, 1);
   t.match(JSON.parse(output.stdout), { code: 11 });
-  t.notOk(existsSync(join(host.stateDir, 'cni')));
+  t.same(readdirSync(join(host.stateDir, 'cni')), []);
 });

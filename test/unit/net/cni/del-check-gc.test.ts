@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { GUARD_REASONS } from '../../../../src/net/guard-rules.ts';
 import { deriveMac } from '../../../../src/net/cni/guest-mac.ts';
 import { tapName } from '../../../../src/net/tap-name.ts';
 import { ANSWER_ADD, bridgeNetwork, callPlugin, failing, SANDBOX } from './support/call-plugin.ts';
@@ -18,8 +19,9 @@ void t.test('DEL may come often, without anything there, and always gives addres
   await callPlugin(host, 'ADD', network);
   await callPlugin(host, 'ADD', network, { CNI_IFNAME: 'net1' });
   const directory = join(host.stateDir, 'cni', SANDBOX);
-  // What a vm-tap leaves that was killed while it wrote.
-  writeFileSync(join(directory, '.eth0.json.123.tmp'), '{');
+  // What a vm-tap leaves that was killed.
+  writeFileSync(join(directory, 'eth0.0123456789abcdef.adding'), '{"network":"vms"}');
+  writeFileSync(join(directory, 'eth0.00112233445566ff.leaving'), '{');
   t.same(await callPlugin(host, 'DEL', network), { status: 0, answer: undefined });
   t.same(readdirSync(directory), ['net1.json']);
   for (const CNI_NETNS of ['', undefined]) {
@@ -50,6 +52,11 @@ void t.test('DEL keeps the hand-over until the addresses are given back', async 
   t.ok(existsSync(join(host.stateDir, 'cni', SANDBOX, 'eth0.json')));
 });
 
+/** As `nft get element` says that a guest is in a set. */
+const COUNTERS = GUARD_REASONS.map(
+  (reason) => `set dropped_${reason} { elements = { "vt" counter packets 0 bytes 0 } }`,
+).join('\n');
+
 void t.test('CHECK tells all that differs', async (t) => {
   const host = nodeWithBridge(t);
   const network = bridgeNetwork(host);
@@ -64,7 +71,8 @@ void t.test('CHECK tells all that differs', async (t) => {
   t.equal(await check({}), undefined);
   t.equal(await check({}, { ips: prevResult.ips.toReversed(), dns: {}, routes: [] }), undefined);
   // A TAP is there while the VM runs.
-  host.put(`/sys/class/net/${tap}/master/uevent`, 'INTERFACE=br0\nIFINDEX=7\n');
+  host.answer = (command) => (command.startsWith('nft') ? COUNTERS : '');
+  host.putLink(tap, { mtu: 1500, master: 'br0' });
   t.equal(await check({}), undefined);
 
   t.match(await check({ prevResult: undefined }), { code: 7, msg: /^prevResult .* is missing/ });
@@ -81,7 +89,7 @@ void t.test('CHECK tells all that differs', async (t) => {
   t.match(await check({}, { interfaces: [] }), { msg: /prevResult has no interface eth0 in/ });
 
   host.putBridge('br1');
-  host.put(`/sys/class/net/${tap}/master/uevent`, 'INTERFACE=br1\n');
+  host.putLink(tap, { master: 'br1' });
   t.match(await check({ bridge: 'br1' }), {
     msg: new RegExp(
       `it was attached by bridge "br0", the network configuration says bridge "br1"; TAP ${tap} is a port of br1 and not of br0`,

@@ -7,8 +7,8 @@ const ROUTES = [
   { dst: '::/0', gw: 'fd00:1::1' },
 ];
 const DNS = { nameservers: ['10.96.0.10'], domain: 'cluster.local', search: ['svc.cluster.local'] };
-const POD = { name: 'eth0', mac: '52:54:00:TAIL', sandbox: 'NETNS' };
-const HOST = { name: 'TAP', mac: 'fe:54:00:TAIL' };
+const POD = { name: 'eth0', mac: '52:TAIL', sandbox: 'NETNS' };
+const HOST = { name: 'TAP', mac: 'fe:TAIL' };
 
 export const GOLDEN_RESULTS = {
   '0.3.1': {

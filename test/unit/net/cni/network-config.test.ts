@@ -53,6 +53,11 @@ void t.test('everything that can be said', (t) => {
   t.match(parse({ ...LEAST, mode: 'ovs', bridge: 'br-int' }), {
     attachment: { kind: 'ovs', bridge: 'br-int' },
   });
+  t.strictSame(parse({ ...LEAST, mode: 'ovs', vlan: 7, trunk: [{ id: 9 }], isolated: false }).attachment, {
+    kind: 'ovs',
+    bridge: 'br0',
+    port: { vlan: 7, trunk: [{ minID: 9, maxID: 9 }] },
+  });
   const { bridge: _, ...rest } = LEAST;
   t.same(parse({ ...rest, mode: 'routed', ipam: IPAM }).attachment, { kind: 'routed' });
   t.end();
@@ -145,7 +150,29 @@ void t.test('what is wrong fails with one sentence', (t) => {
     ],
     [{ dns: { search: 'a' } }, 7, `dns.search ${of} must be a list, but is "a"`],
     [{ isGatway: true }, 7, 'unknown key "isGatway" in the network configuration; did you mean "isGateway"?'],
-    [{ ipMasq: true }, 7, /^unknown key "ipMasq" in the network configuration; known are cniVersion, /],
+    [{ colour: 'red' }, 7, /^unknown key "colour" in the network configuration; known are cniVersion, /],
+    [{ ipMasq: true }, 7, /^unknown key "ipMasq" in .*; remove it: translation of addresses/],
+    [{ vlanTrunk: [] }, 7, `unknown key "vlanTrunk" in the network configuration; write trunk`],
+    [{ vlna: 7 }, 7, /did you mean "vlan"\?$/],
+    [{ vlan: 4095 }, 7, `vlan ${of} must be a whole number from 1 to 4094, but is 4095`],
+    [{ vlan: '7' }, 7, /^vlan of/],
+    [{ trunk: 7 }, 7, `trunk ${of} must be a list, but is 7`],
+    [{ trunk: [{ id: 0 }] }, 7, /^trunk\[0\].id of .* from 1 to 4094, but is 0$/],
+    ...[{}, { id: 1, minID: 1, maxID: 2 }, { minID: 3 }, { minID: 3, maxID: 2 }].map(
+      (range): [object, number, RegExp] => [
+        { trunk: [{ id: 5 }, range] },
+        7,
+        /^trunk\[1\] of .* must be \{"id": N\} or \{"minID": N, "maxID": M\}/,
+      ],
+    ),
+    [{ isolated: 1 }, 7, /^isolated of .* must be true or false/],
+    [{ hairpin: true, mode: 'ovs' }, 7, /^hairpin .* is for mode "bridge", not "ovs": remove it$/],
+    [{ mode: 'routed', bridge: undefined, ipam: IPAM, vlan: 7 }, 7, /^vlan .* mode "routed" has none of/],
+    [
+      { runtimeConfig: { 'io.kubernetes.cri.pod-annotations': { 'vmshim.io/mac': 'x' } } },
+      7,
+      /^runtimeConfig.io.kubernetes.cri.pod-annotations.vmshim.io\/mac of .* must be a unicast MAC/,
+    ],
   ];
   for (const [change, code, message] of cases) {
     t.throws(() => parse({ ...LEAST, ...change }), { code, message }, JSON.stringify(change));

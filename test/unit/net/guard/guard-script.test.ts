@@ -80,6 +80,15 @@ void t.test('elsewhere it has a hook, and beside a pod’s link one that sends o
   t.end();
 });
 
+void t.test('a guest with a trunk may send VLAN tags', (t) => {
+  const trunk = [{ minID: 7, maxID: 7 }];
+  const point = guardTap('vt1', { kind: 'bridge', bridge: 'br0', port: { trunk } });
+  t.match(renderGuard(point, guest), 'add element bridge vmshim trunks { "vt1" }');
+  t.match(renderUnguard(point, guest), 'delete element bridge vmshim trunks { "vt1" }');
+  t.notMatch(renderGuard(atBridge, guest), /trunks/);
+  t.end();
+});
+
 void t.test('a guest without addresses has its link-local one', (t) => {
   const script = renderGuard(atBridge, { mac: guest.mac, addresses: [], routes: [] });
   t.notMatch(script, /ipv4s/);

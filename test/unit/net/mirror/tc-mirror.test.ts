@@ -40,7 +40,7 @@ class ScriptedHost extends LinuxHost {
     this.ran.push(command);
     const failure = this.#fail(command);
     if (failure !== undefined) return Promise.reject(new VmError('Internal', failure));
-    return Promise.resolve({ stdout: '', stderr: '' });
+    return Promise.resolve({ status: 0, stdout: '', stderr: '' });
   }
 }
 

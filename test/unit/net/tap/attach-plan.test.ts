@@ -1,5 +1,6 @@
 import t from 'tap';
 import { planAttachment, planDetachment } from '../../../../src/net/attach-plan.ts';
+import type { PortOptions } from '../../../../src/net/bridge-port.ts';
 import type { GuestInterface } from '../../../../src/net/guest-network.ts';
 
 const guest: GuestInterface = {
@@ -23,7 +24,7 @@ const words = (commands: readonly (readonly string[])[]): string[] =>
 void t.test('a bridge takes one command', (t) => {
   const plan = planAttachment('vt1', { kind: 'bridge', bridge: 'br0' }, guest);
   t.same(words(plan.ip), ['link set dev vt1 address fe:00:00:00:00:05 mtu 1450 master br0 up']);
-  t.same({ ...plan, ip: [] }, { required: [], sysctls: [], ip: [], ovs: undefined });
+  t.same({ ...plan, ip: [] }, { required: [], sysctls: [], ip: [], vlans: [], up: [], ovs: undefined });
   t.equal(planDetachment('vt1', { kind: 'bridge', bridge: 'br0' }), undefined);
   t.end();
 });
@@ -32,11 +33,53 @@ void t.test('OVS keeps a port in its database, so it is taken out again', (t) =>
   const attachment = { kind: 'ovs', bridge: 'br-int' } as const;
   const plan = planAttachment('vt1', attachment, guest);
   t.same(words(plan.ip), ['link set dev vt1 address fe:00:00:00:00:05 mtu 1450 up']);
-  t.equal(
-    plan.ovs?.join(' '),
-    '--timeout=5 --may-exist add-port br-int vt1 -- set Interface vt1 external_ids:attached-mac="02:00:00:00:00:05"',
-  );
-  t.equal(planDetachment('vt1', attachment)?.join(' '), '--timeout=5 --if-exists del-port br-int vt1');
+  const added = '--timeout=5 --if-exists del-port vt1 -- add-port br-int vt1';
+  const rest =
+    '-- set Interface vt1 external_ids:attached-mac="02:00:00:00:00:05" -- get Bridge br-int datapath_type';
+  t.equal(plan.ovs?.join(' '), `${added} ${rest}`);
+  t.equal(planDetachment('vt1', attachment)?.join(' '), '--timeout=5 --if-exists del-port vt1');
+  const ports: [PortOptions, string][] = [
+    [{ vlan: 7 }, 'tag=7 vlan_mode=access'],
+    [{ trunk: [{ minID: 7, maxID: 9 }] }, 'trunks=7,8,9 vlan_mode=trunk'],
+    [
+      { vlan: 7, trunk: [{ minID: 20, maxID: 20 }], isolated: true },
+      'tag=7 trunks=20 vlan_mode=native-untagged protected=true',
+    ],
+  ];
+  for (const [port, columns] of ports) {
+    t.equal(
+      planAttachment('vt1', { ...attachment, port }, guest).ovs?.join(' '),
+      `${added} ${columns} ${rest}`,
+    );
+  }
+  t.end();
+});
+
+void t.test('a port of a bridge with VLANs has never been in another one', (t) => {
+  const port = {
+    vlan: 7,
+    trunk: [
+      { minID: 5, maxID: 9 },
+      { minID: 20, maxID: 20 },
+    ],
+    isolated: true,
+    hairpin: true,
+  };
+  const plan = planAttachment('vt1', { kind: 'bridge', bridge: 'br0', port }, guest);
+  t.same(words([...plan.ip, ...plan.vlans, ...plan.up]), [
+    'link set dev vt1 address fe:00:00:00:00:05 mtu 1450 master br0',
+    'link set dev vt1 type bridge_slave isolated on hairpin on',
+    'vlan del dev vt1 vid 1-4094',
+    'vlan add dev vt1 vid 5-9',
+    'vlan add dev vt1 vid 20',
+    'vlan add dev vt1 vid 7 pvid untagged',
+    'link set dev vt1 up',
+  ]);
+  const flags = planAttachment('vt1', { kind: 'bridge', bridge: 'br0', port: { isolated: true } }, guest);
+  t.same(words([...flags.ip, ...flags.vlans, ...flags.up]), [
+    'link set dev vt1 address fe:00:00:00:00:05 mtu 1450 master br0 up',
+    'link set dev vt1 type bridge_slave isolated on',
+  ]);
   t.end();
 });
 
@@ -98,7 +141,7 @@ void t.test('names that could be more than names are refused', (t) => {
       name,
     );
     t.throws(
-      () => planDetachment('vt1', { kind: 'ovs', bridge: name }),
+      () => planDetachment(name, { kind: 'ovs', bridge: 'br-int' }),
       { kind: 'InvalidArgument', message: /use/ },
       name,
     );

@@ -6,13 +6,14 @@ import { VmError } from '../../../../../src/core/errors.ts';
 import { type Teardown, tempDir } from '../../../../support/temp-dir.ts';
 
 /**
- * The machine with another /sys and /proc: a temporary tree in which a test puts what the node has. `ip` and `ovs-vsctl`
- * are noted and answered by `answer`; any other command runs.
+ * The machine with another /proc and other links: a temporary tree in which a test puts what the node has. Commands about
+ * the network are noted and answered by `answer`, but for the question after a link; any other command runs.
  */
 export class NodeTree extends LinuxHost {
   readonly commands: string[] = [];
   answer: (command: string) => string = () => '';
   readonly directory: string;
+  readonly #links = new Map<string, object>();
 
   constructor(t: Teardown) {
     super();
@@ -39,10 +40,19 @@ export class NodeTree extends LinuxHost {
     return readFileSync(this.#place(path), 'utf8');
   }
 
-  putBridge(name: string, { mtu = 1500, up = true } = {}): this {
-    return this.put(`/sys/class/net/${name}/bridge/bridge_id`, '8000.020000000001\n')
-      .put(`/sys/class/net/${name}/mtu`, `${mtu}\n`)
-      .put(`/sys/class/net/${name}/flags`, up ? '0x1003\n' : '0x1002\n');
+  putBridge(name: string, { mtu = 1500, up = true, filtersVlans = false } = {}): this {
+    const linkinfo = { info_kind: 'bridge', info_data: { vlan_filtering: filtersVlans ? 1 : 0 } };
+    return this.putLink(name, { flags: up ? ['UP'] : [], mtu, linkinfo });
+  }
+
+  /** As `ip -json -details address show` tells of it. */
+  putLink(name: string, more: object = {}): this {
+    this.#links.set(name, { ifname: name, flags: ['UP'], mtu: 1500, addr_info: [], ...more });
+    return this;
+  }
+
+  removeLink(name: string): void {
+    this.#links.delete(name);
   }
 
   /** A plugin of the directory `plugins`, whose log has a line per call: command, interface, configuration. */
@@ -81,7 +91,16 @@ export class NodeTree extends LinuxHost {
   }
 
   override exec(file: string, args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
-    if (file !== 'ip' && file !== 'ovs-vsctl') return super.exec(file, args, options);
+    if (!['ip', 'ovs-vsctl', 'bridge', 'nft'].includes(file)) return super.exec(file, args, options);
+    if (args.join(' ').startsWith('-details -json address show dev ')) {
+      const link = this.#links.get(args.at(-1) ?? '');
+      const stderr = `Device "${args.at(-1) ?? ''}" does not exist.`;
+      return Promise.resolve(
+        link === undefined
+          ? { status: 1, stdout: '', stderr }
+          : { status: 0, stdout: JSON.stringify([link]), stderr: '' },
+      );
+    }
     const command = [
       file,
       ...args,
@@ -89,13 +108,13 @@ export class NodeTree extends LinuxHost {
     ].join(' ');
     this.commands.push(command);
     try {
-      return Promise.resolve({ stdout: this.answer(command), stderr: '' });
+      return Promise.resolve({ status: 0, stdout: this.answer(command), stderr: '' });
     } catch (error) {
       return Promise.reject(VmError.from(error));
     }
   }
 
   #place(path: string): string {
-    return /^\/(sys|proc)\//.test(path) ? join(this.directory, path) : path;
+    return path.startsWith('/proc/') ? join(this.directory, path) : path;
   }
 }
