@@ -105,7 +105,8 @@ function planOvsPort(
     ...['--', 'add-port', checkLinkName(bridge), tap],
     ...(port.vlan === undefined ? [] : [`tag=${port.vlan}`]),
     ...(trunks.length === 0 ? [] : [`trunks=${trunks.join(',')}`]),
-    ...(port.vlan === undefined && trunks.length === 0 ? [] : [`vlan_mode=${mode}`]),
+    // Always said: a port of which nothing is said is a trunk of all VLANs.
+    `vlan_mode=${mode}`,
     ...(port.isolated === true ? ['protected=true'] : []),
     ...['--', 'set', 'Interface', tap, `external_ids:attached-mac="${guest.mac}"`],
     // Says whether the guard can work there, see attach-tap.ts.

@@ -4,7 +4,7 @@ import { readGuardCounters } from '../../src/net/guard.ts';
 import { guardMirroredTap, guardTap } from '../../src/net/guard-point.ts';
 import { guardRules } from '../../src/net/guard-rules.ts';
 import type { GuestInterface, TapAttachment, TapHandover } from '../../src/net/guest-network.ts';
-import { networkLab } from '../support/network-lab.ts';
+import { HostWithoutOvs, networkLab } from '../support/network-lab.ts';
 
 const lab = networkLab();
 const { host } = lab;
@@ -66,12 +66,13 @@ void t.test('a NIC that fails leaves nothing', async (t) => {
   t.equal(await leftovers(), '');
 
   const ovs: TapAttachment = { kind: 'ovs', bridge: 'br-int' };
-  await t.rejects(openTapNic(lab, handoverOf(1, ovs), options), {
+  const bare = new HostWithoutOvs();
+  await t.rejects(openTapNic({ ...lab, host: bare }, handoverOf(1, ovs), options), {
     kind: 'FailedPrecondition',
     message: /install Open vSwitch/,
   });
   t.equal(await leftovers(), '');
-  await closeTapNic(host, handoverOf(1, ovs));
+  await closeTapNic(bare, handoverOf(1, ovs));
 
   // Somebody else's table of that name, which our rules do not fit in.
   const table = guardRules('bridge').table;

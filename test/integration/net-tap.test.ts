@@ -4,7 +4,7 @@ import { attachTap, detachTap } from '../../src/net/attach-tap.ts';
 import { openTap, type Tap, type TapRequest } from '../../src/net/tap.ts';
 import { FakeGuest } from '../support/fake-guest.ts';
 import { ARP, arp, BROADCAST, ethernet, icmp6Packet, IPV6, macBytes, neighbor } from '../support/frames.ts';
-import { networkLab } from '../support/network-lab.ts';
+import { HostWithoutOvs, networkLab } from '../support/network-lab.ts';
 
 const lab = networkLab();
 const { host } = lab;
@@ -110,6 +110,49 @@ void t.test('TAPs on a bridge reach each other', async (t) => {
   await detachTap(host, 'vta', { kind: 'bridge', bridge: 'br0' });
 });
 
+void t.test('isolated ports do not reach each other, a hairpin is one', async (t) => {
+  await lab.ip(undefined, 'link add br0 type bridge', 'link set br0 up');
+  t.teardown(() => lab.ip(undefined, 'link delete br0'));
+  const isolated = { kind: 'bridge', bridge: 'br0', port: { isolated: true } } as const;
+  const hairpin = { kind: 'bridge', bridge: 'br0', port: { hairpin: true } } as const;
+  using tapA = open();
+  using tapB = open({ name: 'vtb' });
+  using tapC = open({ name: 'vtc' });
+  await attachTap(host, 'vta', isolated, guest(MAC_A));
+  await attachTap(host, 'vtb', isolated, guest(MAC_B));
+  await attachTap(host, 'vtc', hairpin, guest('02:00:00:00:00:0c'));
+  const [a, b, c] = [new FakeGuest(tapA), new FakeGuest(tapB), new FakeGuest(tapC)];
+  const say = (mac: string, text: string): Buffer => ethernet(BROADCAST, mac, 0x88b5, Buffer.from(text));
+  const [secret, open2] = [say(MAC_A, 'to nobody'), say('02:00:00:00:00:0c', 'to all')];
+  a.send(secret);
+  c.send(open2);
+  t.same(await b.receivedBefore(open2), [], 'what another isolated port sends is not there');
+  t.same(await c.receivedBefore(open2), [secret], 'an open port has it, and its own back');
+});
+
+void t.test('VLANs of a port, or a sentence where the kernel’s bridges have none', async (t) => {
+  const filtering = await lab
+    .ip(undefined, 'link add br0 type bridge vlan_filtering 1 vlan_default_pvid 5')
+    .then(() => true)
+    .catch(() => false);
+  if (!filtering) await lab.ip(undefined, 'link add br0 type bridge');
+  t.teardown(() => lab.ip(undefined, 'link delete br0'));
+  await lab.ip(undefined, 'link set br0 up');
+  using _tap = open();
+  const port = { vlan: 7, trunk: [{ minID: 7, maxID: 9 }] };
+  const attached = attachTap(host, 'vta', { kind: 'bridge', bridge: 'br0', port }, guest(MAC_A));
+  if (!filtering) {
+    await t.rejects(attached, { kind: 'FailedPrecondition', message: /vta .*bridge "br0".*vlan/s });
+    return;
+  }
+  await attached;
+  const shown = JSON.parse(await lab.run(undefined, 'bridge', '-json', 'vlan', 'show', 'dev', 'vta')) as {
+    vlans: object[];
+  }[];
+  t.match(shown[0]?.vlans, [{ vlan: 7, flags: ['PVID', 'Egress Untagged'] }, { vlan: 8 }, { vlan: 9 }]);
+  t.equal(shown[0]?.vlans.length, 3, 'not in the default one');
+});
+
 void t.test('a bridge that cannot be joined is named', async (t) => {
   using _tap = open();
   await t.rejects(attachTap(host, 'vta', { kind: 'bridge', bridge: 'br9' }, guest(MAC_A)), {
@@ -124,7 +167,7 @@ void t.test('a bridge that cannot be joined is named', async (t) => {
 
 void t.test('OVS without its command', async (t) => {
   using _tap = open();
-  await t.rejects(attachTap(host, 'vta', { kind: 'ovs', bridge: 'br-int' }, guest(MAC_A)), {
+  await t.rejects(attachTap(new HostWithoutOvs(), 'vta', { kind: 'ovs', bridge: 'br-int' }, guest(MAC_A)), {
     kind: 'FailedPrecondition',
     message: /ovs-vsctl.*install Open vSwitch/,
   });

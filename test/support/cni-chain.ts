@@ -56,14 +56,21 @@ export class CniFailure extends Error {
  * `node`, which stands for the node's.
  */
 export class CniChain {
+  /** Told the pid of each plugin. */
+  onSpawn: ((pid: number) => void) | undefined;
   readonly #node: string;
   readonly #list: CniList;
+  readonly #directories: readonly string[];
   readonly #results = new Map<string, unknown>();
 
-  /** @param node name of a network namespace, as `ip netns` knows it. */
-  constructor(node: string, list: CniList) {
+  /**
+   * @param node name of a network namespace, as `ip netns` knows it.
+   * @param directories of plugins that come before ours and Debian's.
+   */
+  constructor(node: string, list: CniList, directories: readonly string[] = []) {
     this.#node = node;
     this.#list = list;
+    this.#directories = [...directories, ...PLUGIN_DIRS];
   }
 
   async add(attachment: CniAttachment): Promise<CniResult> {
@@ -121,7 +128,7 @@ export class CniChain {
     };
     const environment = {
       CNI_COMMAND: command,
-      CNI_PATH: PLUGIN_DIRS.join(':'),
+      CNI_PATH: this.#directories.join(':'),
       ...(attachment !== undefined && {
         CNI_CONTAINERID: attachment.sandboxId,
         CNI_NETNS: attachment.netns,
@@ -131,7 +138,12 @@ export class CniChain {
           .join(';'),
       }),
     };
-    return await runCniPlugin(plugin.type, { node: this.#node, environment, stdin: JSON.stringify(config) });
+    return await runCniPlugin(plugin.type, {
+      node: this.#node,
+      environment,
+      stdin: JSON.stringify(config),
+      ...(this.onSpawn !== undefined && { onSpawn: this.onSpawn }),
+    });
   }
 }
 
@@ -143,6 +155,7 @@ export async function runCniPlugin(
     readonly environment: Readonly<Record<string, string>>;
     readonly stdin: string;
     readonly directories?: readonly string[];
+    readonly onSpawn?: (pid: number) => void;
   },
 ): Promise<string> {
   const { node, environment, stdin, directories = PLUGIN_DIRS } = call;
@@ -152,6 +165,7 @@ export async function runCniPlugin(
     env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...environment },
     stdio: ['pipe', 'pipe', 'pipe'],
   });
+  if (child.pid !== undefined) call.onSpawn?.(child.pid);
   child.stdin.end(stdin);
   const [stdout, stderr, [status]] = await Promise.all([
     text(child.stdout),

@@ -160,7 +160,8 @@ function writeCni(
   for (const dir of Object.values(dirs)) mkdirSync(dir, { recursive: true });
   writeFileSync(join(dirs.vmNetworks, '10-pods.conflist'), vmNetwork);
   writeFileSync(join(dirs.otherNetworks, '10-pods.conflist'), networkConfig(network, bridgePlugins(network)));
-  const plugins = [...globSync('/usr/lib/cni/*'), join(import.meta.dirname, '../../bin/vm-tap')];
+  const ours = ['../../bin/vm-tap', 'cni-multi'].map((path) => join(import.meta.dirname, path));
+  const plugins = [...globSync('/usr/lib/cni/*'), ...ours];
   for (const plugin of plugins) symlinkSync(plugin, join(dirs.cniPlugins, basename(plugin)));
   return dirs;
 }

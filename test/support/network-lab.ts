@@ -1,10 +1,18 @@
 import { closeSync, openSync } from 'node:fs';
 import { buildAddon } from '../../scripts/build-addon.ts';
+import type { ExecOptions, ExecResult } from '../../src/host/host.ts';
 import { LinuxHost } from '../../src/host/linux-host.ts';
 import { loadNative, type Native } from '../../src/host/native.ts';
 import { inEmptyNetwork } from '../../src/host/network-namespace.ts';
 import { execInNetns, type Netns, runBatch } from '../../src/net/ip-command.ts';
 import type { Teardown } from './temp-dir.ts';
+
+/** A machine without Open vSwitch, whatever is installed here. */
+export class HostWithoutOvs extends LinuxHost {
+  override exec(file: string, args: readonly string[], options?: ExecOptions): Promise<ExecResult> {
+    return super.exec(file === 'ovs-vsctl' ? 'no-ovs-vsctl' : file, args, options);
+  }
+}
 
 /** A network of the test's own, with all its namespaces; nothing of it can outlive this process. */
 export interface NetworkLab {

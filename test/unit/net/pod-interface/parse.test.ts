@@ -62,6 +62,53 @@ void t.test('routes that are not of the main table, or not to anywhere, do not c
   t.end();
 });
 
+void t.test('of several default routes the guest gets the one that the kernel uses', (t) => {
+  const links = [veth, { ...veth, ifname: 'net1', ifindex: 3 }];
+  const way = (dev: string, metric?: number): IpRoute => ({
+    dst: 'default',
+    gateway: `10.0.0.${dev === 'eth0' ? 1 : 2}`,
+    dev,
+    ...(metric !== undefined && { metric }),
+  });
+  const cases: [IpRoute[], (string | undefined)[]][] = [
+    [
+      [way('eth0'), way('net1')],
+      ['10.0.0.1', undefined],
+    ],
+    [
+      [way('net1'), way('eth0')],
+      [undefined, '10.0.0.2'],
+    ],
+    [
+      [way('eth0', 200), way('net1', 100)],
+      [undefined, '10.0.0.2'],
+    ],
+    [
+      [{ ...way('net1'), table: '100' }, way('eth0', 200)],
+      ['10.0.0.1', undefined],
+    ],
+    [
+      [
+        {
+          dst: 'default',
+          nexthops: [
+            { gateway: '10.0.0.1', dev: 'eth0' },
+            { gateway: '10.0.0.2', dev: 'net1' },
+          ],
+        },
+      ],
+      ['10.0.0.1', undefined],
+    ],
+  ];
+  for (const [routes, [first, second]] of cases) {
+    const found = parsePodInterfaces(links, routes, []).map(({ routes }) =>
+      routes.map(({ gateway }) => gateway),
+    );
+    t.same(found, [first === undefined ? [] : [first], second === undefined ? [] : [second]]);
+  }
+  t.end();
+});
+
 void t.test('a point-to-point address has no neighbours', (t) => {
   const link = {
     ...veth,

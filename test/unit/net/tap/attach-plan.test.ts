@@ -36,7 +36,7 @@ void t.test('OVS keeps a port in its database, so it is taken out again', (t) =>
   const added = '--timeout=5 --if-exists del-port vt1 -- add-port br-int vt1';
   const rest =
     '-- set Interface vt1 external_ids:attached-mac="02:00:00:00:00:05" -- get Bridge br-int datapath_type';
-  t.equal(plan.ovs?.join(' '), `${added} ${rest}`);
+  t.equal(plan.ovs?.join(' '), `${added} vlan_mode=access ${rest}`);
   t.equal(planDetachment('vt1', attachment)?.join(' '), '--timeout=5 --if-exists del-port vt1');
   const ports: [PortOptions, string][] = [
     [{ vlan: 7 }, 'tag=7 vlan_mode=access'],
