@@ -117,7 +117,7 @@ void t.test(
     using second = await openTapNic(deps, nic(2), unguarded);
     const drop = '{ type filter hook ingress device "vt1" priority -350; policy drop; }';
     await lab.run(undefined, 'nft', 'add', 'table', 'netdev', 'proof');
-    await lab.run(undefined, 'nft', 'add', 'chain', 'netdev', 'proof', 'all', drop);
+    await lab.run(undefined, 'nft', 'add', 'chain', 'netdev', 'proof', 'nothing', drop);
     new FakeGuest(first).send(frame(1));
     t.same(await new FakeGuest(second).receivedBefore(frame(1)), []);
     await lab.run(undefined, 'nft', 'delete', 'table', 'netdev', 'proof');
