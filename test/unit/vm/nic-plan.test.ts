@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import type { VmSpec } from '../../../src/core/vm-spec.ts';
-import type { ExecOptions, ExecResult } from '../../../src/host/host.ts';
+import type { ExecResult } from '../../../src/host/host.ts';
 import { LinuxHost } from '../../../src/host/linux-host.ts';
 import type { Native } from '../../../src/host/native.ts';
 import { planNics, type NicPlan } from '../../../src/vm/nic-plan.ts';
@@ -35,7 +35,7 @@ class PodHost extends LinuxHost {
     return `Inter-|   Receive\n face |bytes\n${['lo', ...this.#links].map(line).join('\n')}\n`;
   }
 
-  override exec(_file: string, _args: readonly string[], _options?: ExecOptions): Promise<ExecResult> {
+  override exec(): Promise<ExecResult> {
     this.asked++;
     const links = this.#links.map((ifname, i) => ({
       ifindex: i + 2,
