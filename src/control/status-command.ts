@@ -92,6 +92,7 @@ function describe(status: VmStatus): string {
     ],
     ['accelerator', `${status.accel ?? ''}: ${status.accelReason ?? ''}`],
     ['network', status.network ?? ''],
+    ...(status.nics ?? []).map((nic): [string, string] => ['traffic', describeTraffic(nic)]),
     ['uuid', status.uuid ?? ''],
     ['root disk', status.rootDisk ?? ''],
     ['console log', status.consoleLog ?? ''],
@@ -103,6 +104,16 @@ function describe(status: VmStatus): string {
   const shown = lines.filter(([, value]) => value !== '');
   const width = Math.max(...shown.map(([label]) => label.length));
   return shown.map(([label, value]) => `${label.padEnd(width)}  ${value}\n`).join('') + timeline(status);
+}
+
+type NicTraffic = NonNullable<VmStatus['nics']>[number];
+
+function describeTraffic(nic: NicTraffic): string {
+  const way = (bytes = 0, packets = 0, dropped = 0, errors = 0): string =>
+    `${bytes} bytes in ${packets} packets (${dropped} dropped, ${errors} errors)`;
+  const received = way(nic.rxBytes ?? 0, nic.rxPackets ?? 0, nic.rxDropped ?? 0, nic.rxErrors ?? 0);
+  const sent = way(nic.txBytes ?? 0, nic.txPackets ?? 0, nic.txDropped ?? 0, nic.txErrors ?? 0);
+  return `${nic.name ?? ''} received ${received}, sent ${sent}`;
 }
 
 function timeline({ timeline: marks = [] }: VmStatus): string {

@@ -45,6 +45,14 @@ export interface Native {
    * `receiveBuffer` is SO_RCVBUF, of which the kernel makes twice as much.
    */
   packetSocket(ifName: string, filter: Uint8Array, receiveBuffer: number): number;
+  /** A listening TCP socket on a free port of the calling thread's network namespace, for IPv6 and IPv4. */
+  listenTcp(backlog: number): number;
+  /**
+   * From now on the socket `listener` gets every TCP connection to 127.0.0.0/8 and ::1 of the network namespace that `netns`
+   * is open on, whatever its port, and tells that port as its own (BPF_PROG_TYPE_SK_LOOKUP, Linux 5.9). It ends when the
+   * descriptor returned is closed.
+   */
+  catchLoopback(netns: number, listener: number): number;
   /**
    * Calls `onReady` in the event loop, again and again, as long as `fd` has something to read; does not keep the loop
    * alive. `failed` means that the descriptor has an error to be read and that the watch has stopped: `unwatch` it and

@@ -3,6 +3,7 @@ import { attachTap, detachTap } from './attach-tap.ts';
 import { applyGuard, removeGuard } from './guard.ts';
 import { guardMirroredTap, guardTap } from './guard-point.ts';
 import type { GuestInterface, TapHandover } from './guest-network.ts';
+import { applyShape, makeShaper, removeShaper, type Shape, shaperName } from './shape.ts';
 import { settleAll } from './settle-all.ts';
 import { openTap, type Tap, type TapDeps } from './tap.ts';
 import { applyMirror, removeMirror } from './tc-mirror.ts';
@@ -15,6 +16,9 @@ export interface NicOptions {
   readonly guard: boolean;
 }
 
+/** A NIC of mode `tap`, as it was handed over. */
+export type NodeNic = Pick<TapHandover, 'tap' | 'attachment' | 'guest' | 'bandwidth'>;
+
 /** A NIC of mode `netns`: the pod's link it stands for, and the TAP beside it. */
 export interface PodNic {
   readonly netns: string;
@@ -25,34 +29,50 @@ export interface PodNic {
 
 /**
  * Mode `tap`: opens the TAP of a hand-over, guards it and makes it a port of its network. All or nothing: what was done
- * is undone when this throws. Two commands run side by side, `ip` and `nft`; test/integration/net-nic.test.ts says how long.
+ * is undone when this throws. Two commands run side by side, `ip` and `nft`, for a limited bandwidth `tc` as well; test/integration/net-nic.test.ts says how long.
  */
 export async function openTapNic(
   deps: TapDeps,
-  { tap: name, attachment, guest }: Pick<TapHandover, 'tap' | 'attachment' | 'guest'>,
+  nic: NodeNic,
   options: NicOptions,
   signal?: AbortSignal,
 ): Promise<Tap> {
   const { host } = deps;
+  const { tap: name, attachment, guest } = nic;
   await using undo = new AsyncDisposableStack();
   const tap = openTap(deps, { name, netns: undefined, ...options });
   undo.use(tap);
-  undo.defer(() => closeTapNic(host, { tap: name, attachment, guest }).catch(ignore));
+  undo.defer(() => closeTapNic(host, nic).catch(ignore));
+  const shape = shapeOf(nic, options);
+  if (shape !== undefined) await makeShaper(host, shape, signal);
+  const shaper = shape?.sender === 'guard' ? shaperName(name) : undefined;
   await settleAll([
     attachTap(host, name, attachment, guest, { guarded: options.guard, signal }),
-    ...(options.guard ? [applyGuard(host, guardTap(name, attachment), guest, signal)] : []),
+    ...(options.guard ? [applyGuard(host, guardTap(name, attachment, shaper), guest, signal)] : []),
+    ...(shape === undefined ? [] : [applyShape(host, shape, signal)]),
   ]);
   undo.move();
   return tap;
 }
 
-/** Takes away what the end of the TAP does not: its guard and a port of OVS. Idempotent, with or without TAP and guard. */
+/**
+ * A frame that comes back from the shaper has passed the TAP's own hooks already. So where the guard is one of those, it must
+ * come before, and lead there itself; a bridge's guard comes after it anyway.
+ */
+function shapeOf({ tap, attachment, guest, bandwidth }: NodeNic, { guard }: NicOptions): Shape | undefined {
+  if (bandwidth === undefined) return undefined;
+  const guarded = guard && attachment.kind !== 'bridge' && bandwidth.sent !== undefined;
+  return { tap, mtu: guest.mtu, bandwidth, sender: guarded ? 'guard' : 'tc' };
+}
+
+/** Takes away what the end of the TAP does not: its guard, its shaper and a port of OVS. Idempotent, with or without TAP and guard. */
 export async function closeTapNic(
   host: Host,
-  { tap, attachment, guest }: Pick<TapHandover, 'tap' | 'attachment' | 'guest'>,
+  { tap, attachment, guest, bandwidth }: NodeNic,
   signal?: AbortSignal,
 ): Promise<void> {
   await settleAll([
+    ...(bandwidth?.sent === undefined ? [] : [removeShaper(host, tap, signal)]),
     detachTap(host, tap, attachment, signal),
     removeGuard(host, guardTap(tap, attachment), guest, signal),
   ]);

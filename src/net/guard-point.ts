@@ -14,10 +14,15 @@ export interface GuardPoint {
   readonly trunk: boolean;
 }
 
-export function guardTap(tap: string, attachment: TapAttachment): GuardPoint {
+/**
+ * For a TAP in the node's namespace.
+ * @param shaper the link that what passes the guard goes through first; for hook `bridge`, which comes after it, no matter.
+ */
+export function guardTap(tap: string, attachment: TapAttachment, shaper?: string): GuardPoint {
   const hook = attachment.kind === 'bridge' ? 'bridge' : 'ingress';
   const trunk = attachment.kind !== 'routed' && attachment.port?.trunk !== undefined;
-  return { hook, tap: checkLinkName(tap), netns: undefined, forwardTo: undefined, trunk };
+  const forwardTo = hook === 'bridge' ? undefined : shaper;
+  return { hook, tap: checkLinkName(tap), netns: undefined, forwardTo, trunk };
 }
 
 /**

@@ -1,3 +1,4 @@
+import type { Bandwidth } from './bandwidth.ts';
 import type { PortOptions } from './bridge-port.ts';
 
 /**
@@ -49,5 +50,7 @@ export interface TapHandover {
   /** Name of the TAP in the node's namespace, at most 15 bytes. */
   readonly tap: string;
   readonly attachment: TapAttachment;
+  /** Undefined: no limit. */
+  readonly bandwidth: Bandwidth | undefined;
   readonly guest: GuestInterface;
 }

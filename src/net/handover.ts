@@ -1,5 +1,6 @@
 import { VmError } from '../core/errors.ts';
 import type { Host } from '../host/host.ts';
+import type { Bandwidth, RateLimit } from './bandwidth.ts';
 import type {
   GuestAddress,
   GuestInterface,
@@ -115,6 +116,7 @@ function parseHandover(root: JsonField): StoredHandover {
     netns: root.at('netns').requiredText('an absolute path', absolute),
     tap: root.at('tap').requiredText(IF_NAME_TYPE, ifNameOf),
     attachment: parseAttachment(root.at('attachment')),
+    bandwidth: parseBandwidth(root.at('bandwidth')),
     guest: parseGuest(root.at('guest')),
   };
 }
@@ -127,6 +129,21 @@ function parseAttachment(field: JsonField): TapAttachment {
     );
   if (kind === 'routed') return { kind };
   return bridgeAttachment(kind, field.at('bridge'), parsePortOptions(field.at('port')));
+}
+
+function parseBandwidth(field: JsonField): Bandwidth | undefined {
+  if (field.object() === undefined) return undefined;
+  return { received: parseRate(field.at('received')), sent: parseRate(field.at('sent')) };
+}
+
+function parseRate(field: JsonField): RateLimit | undefined {
+  if (field.object() === undefined) return undefined;
+  const positive = (value: unknown): number | undefined =>
+    typeof value === 'number' && value > 0 ? value : undefined;
+  return {
+    bitsPerSecond: field.at('bitsPerSecond').required('a positive number', positive),
+    burstBytes: field.at('burstBytes').required('a positive number', positive),
+  };
 }
 
 function parseGuest(field: JsonField): GuestInterface {

@@ -56,7 +56,10 @@ export async function applyMirror(host: Host, mirror: Mirror, signal?: AbortSign
   checkLinkName(link);
   const up = [['link', 'set', 'dev', tap, 'mtu', String(mtu), 'up']];
   try {
-    await settleAll([runBatch(host, 'ip', netns, up, signal), redirectBoth(host, mirror, signal)]);
+    await settleAll([
+      runBatch(host, 'ip', netns, up, signal),
+      withClassifier((classifier) => runBatch(host, 'tc', netns, planMirror(mirror, classifier), signal)),
+    ]);
   } catch (error) {
     // What went wrong first says more than that undoing it goes wrong as well.
     await removeMirror(host, mirror).catch(() => undefined);
@@ -64,10 +67,24 @@ export async function applyMirror(host: Host, mirror: Mirror, signal?: AbortSign
   }
 }
 
+/**
+ * Sends every frame that comes in by one link out on another, by one process together with the commands that are to run
+ * before it.
+ */
+export async function redirectAll(
+  host: Host,
+  netns: Netns,
+  { from, to }: { readonly from: string; readonly to: string },
+  before: readonly (readonly string[])[],
+  signal?: AbortSignal,
+): Promise<void> {
+  await withClassifier((classifier) =>
+    runBatch(host, 'tc', netns, [...before, ...redirect(from, to, classifier)], signal),
+  );
+}
+
 /** Whether a kernel has matchall shows when it is used: it may be a module that loads only then. */
-async function redirectBoth(host: Host, mirror: Mirror, signal: AbortSignal | undefined): Promise<void> {
-  const run = (classifier: Classifier): Promise<void> =>
-    runBatch(host, 'tc', mirror.netns, planMirror(mirror, classifier), signal);
+async function withClassifier(run: (classifier: Classifier) => Promise<void>): Promise<void> {
   try {
     await run('matchall');
   } catch (error) {

@@ -1,5 +1,7 @@
 import { io } from '#wire-metrics';
 import type { CgroupStats } from '../host/cgroup-stats.ts';
+import type { NicCounters } from '../net/nic-counters.ts';
+import { nicTraffic, type NicTraffic } from './nic-traffic.ts';
 import type { TaskMetrics } from './task.ts';
 
 /** What kubelet and `ctr task metrics` show for "no limit" in cgroup v1. */
@@ -9,11 +11,12 @@ const UNLIMITED = 2 ** 63;
  * A cgroup's figures as the message that containerd's CRI understands for this host's cgroup version; any other type would drop the
  * container from `crictl stats`. Source: containerd/cgroups cgroup1/stats, cgroup2/stats.
  */
-export function cgroupMetrics(stats: CgroupStats, version: 1 | 2): TaskMetrics {
-  return version === 2 ? metricsV2(stats) : metricsV1(stats);
+export function cgroupMetrics(stats: CgroupStats, version: 1 | 2, nics: readonly NicCounters[]): TaskMetrics {
+  const network = nics.map(nicTraffic);
+  return version === 2 ? metricsV2(stats, network) : metricsV1(stats, network);
 }
 
-function metricsV1({ cpu, memory, pids }: CgroupStats): TaskMetrics {
+function metricsV1({ cpu, memory, pids }: CgroupStats, network: NicTraffic[]): TaskMetrics {
   const { Metrics } = io.containerd.cgroups.v1;
   const value = Metrics.encode({
     pids: pids === undefined ? null : { current: pids.current, limit: pids.limit ?? 0 },
@@ -37,12 +40,13 @@ function metricsV1({ cpu, memory, pids }: CgroupStats): TaskMetrics {
             pgMajFault: memory.majorPageFaults,
             totalPgMajFault: memory.majorPageFaults,
           },
+    network,
     memoryOomControl: memory === undefined ? null : { oomKill: memory.oomKills },
   }).finish();
   return { typeUrl: 'io.containerd.cgroups.v1.Metrics', value };
 }
 
-function metricsV2({ cpu, memory, pids }: CgroupStats): TaskMetrics {
+function metricsV2({ cpu, memory, pids }: CgroupStats, network: NicTraffic[]): TaskMetrics {
   const { Metrics } = io.containerd.cgroups.v2;
   const microseconds = (ns: number): number => Math.round(ns / 1000);
   const value = Metrics.encode({
@@ -66,6 +70,7 @@ function metricsV2({ cpu, memory, pids }: CgroupStats): TaskMetrics {
             pgfault: memory.pageFaults,
             pgmajfault: memory.majorPageFaults,
           },
+    network,
     memoryEvents: memory === undefined ? null : { max: memory.limitHits, oomKill: memory.oomKills },
   }).finish();
   return { typeUrl: 'io.containerd.cgroups.v2.Metrics', value };

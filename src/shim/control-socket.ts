@@ -4,6 +4,7 @@ import { describeExit } from '../core/exit.ts';
 import type { Native } from '../host/native.ts';
 import { TtrpcServer } from '../ttrpc/server.ts';
 import { VERSION } from '../vm/version.ts';
+import { nicTraffic } from './nic-traffic.ts';
 import type { VmTask } from './vm-task.ts';
 
 const BACKLOG = 16;
@@ -59,5 +60,6 @@ function statusOf({ machine, request, status, exit }: VmTask): VmStatus {
     shimVersion: VERSION,
     bundle: request.bundle,
     qemuVersion: facts.qemuVersion,
+    nics: machine.nicCounters().map(nicTraffic),
   };
 }

@@ -77,7 +77,7 @@ export async function createVmTask(
     machine,
     hub,
     stdio,
-    metrics: () => taskMetrics(host, machine.facts.cgroup),
+    metrics: () => taskMetrics(host, machine.facts.cgroup, machine.nicCounters()),
     onExit: (exit) => writeTerminationMessage(host, log, bundle.terminationLog, exit),
   });
   undo.use(await serveControl(deps.native, task));

@@ -12,6 +12,7 @@ import { type AccelVerdict, detectAccel } from '../qemu/accel.ts';
 import { planQemu, type QemuCommand } from '../qemu/plan.ts';
 import { QemuProcess } from '../qemu/process.ts';
 import { type QemuVersion, readQemuVersion } from '../qemu/qemu-version.ts';
+import { readNicCounters } from '../net/nic-counters.ts';
 import { type BootFiles, openBootFiles } from './boot-files.ts';
 import { checkCapacity } from './capacity.ts';
 import { cleanUpTask } from './clean-up.ts';
@@ -20,7 +21,8 @@ import type { MachineDeps, MachineRequest } from './machine-request.ts';
 import { makeGuestDrive } from './guest-drive.ts';
 import { answerDhcp, type GuestNics, plugNics } from './guest-nics.ts';
 import { KEY_VARIABLE } from './marked-process.ts';
-import { type NicPlan, planNics } from './nic-plan.ts';
+import { countedNic, type NicPlan, planNics } from './nic-plan.ts';
+import { forwardPorts, type PortForward } from './port-forward.ts';
 import { type VmNames, vmNames } from './names.ts';
 import { makeOwnDirectory } from './own-directory.ts';
 import { reclaim } from './reclaim.ts';
@@ -80,19 +82,22 @@ export async function createMachine(
   const parts = { request, names, cgroup, files, guestDrive, nics, accel, version, recorder };
   const qemu = await startQemu(deps, parts, signal);
   applyCpuResources(host, cgroup, spec.resources);
-  const services = answerDhcp(deps, nicPlans, spec.guestData.hostname);
+  const services = new DisposableStack();
+  services.use(answerDhcp(deps, nicPlans, spec.guestData.hostname));
+  const forward = services.use(forwardPorts(deps, nicPlans, request.netns));
   undo.move();
   return new Machine({
     spec,
     names,
     consoleLog: `${recorder.record.logDir}/console.log`,
-    facts: facts({ files, accel, version, cgroup, spec, qemu, nics }),
+    facts: facts({ files, accel, version, cgroup, spec, qemu, nics, forward }),
     qemu,
     services,
     timeline,
     log,
     oomKilled: () => (readCgroupStats(host, cgroup).memory?.oomKills ?? 0) > 0,
     recordExit: (exit) => recorder.update({ exit }),
+    nicCounters: () => readNicCounters(host, native, nicPlans.map(countedNic)),
     limitCpu: (resources) => void applyCpuResources(host, cgroup, resources),
     release,
   });
@@ -230,9 +235,10 @@ function beginRecord(
 type FactParts = Pick<QemuParts, 'files' | 'nics' | 'accel' | 'version' | 'cgroup'> & {
   spec: VmSpec;
   qemu: QemuProcess;
+  forward: PortForward;
 };
 
-function facts({ files, nics, accel, version, cgroup, spec, qemu }: FactParts): MachineFacts {
+function facts({ files, nics, accel, version, cgroup, spec, qemu, forward }: FactParts): MachineFacts {
   return {
     accel: accel.accel,
     accelReason: accel.reason,
@@ -241,6 +247,6 @@ function facts({ files, nics, accel, version, cgroup, spec, qemu }: FactParts): 
     rootDisk: files.rootDiskPath ?? 'none',
     network: nics.summary,
     cgroup,
-    warnings: [...(accel.warn ? [accel.reason] : []), ...qemu.log.readWarnings()],
+    warnings: [...(accel.warn ? [accel.reason] : []), ...forward.warnings, ...qemu.log.readWarnings()],
   };
 }

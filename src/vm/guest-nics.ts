@@ -1,5 +1,6 @@
 import type { VmSpec } from '../core/vm-spec.ts';
 import { openPodNic, openTapNic } from '../net/attach-nic.ts';
+import { describeBandwidth } from '../net/bandwidth.ts';
 import { type DhcpResponder, openDhcpResponder } from '../net/dhcp/dhcp-responder.ts';
 import { openVhost } from '../net/vhost.ts';
 import type { FdRole } from '../qemu/plan-fds.ts';
@@ -50,7 +51,11 @@ export async function plugNics(
     nics.push({ mac, mtu, queues, vhost: vhost.kind === 'vhost' });
     const how = plan.kind === 'tap' ? plan.attachment.kind : `beside ${ifName} in the pod’s namespace`;
     const without = vhost.kind === 'vhost' ? 'vhost-net' : `no vhost-net: ${vhost.reason}`;
-    summary.push(`${ifName} on ${plan.tap} (${how}), ${queues} queues, ${without}`);
+    const limit =
+      plan.kind === 'tap' && plan.bandwidth !== undefined
+        ? `, limited to ${describeBandwidth(plan.bandwidth)}`
+        : '';
+    summary.push(`${ifName} on ${plan.tap} (${how}), ${queues} queues, ${without}${limit}`);
   }
   const files = open.move();
   return {

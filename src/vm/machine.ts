@@ -3,6 +3,7 @@ import { describeExit, exitStatus, type ExitReason, type TaskExit } from '../cor
 import type { Logger } from '../core/logger.ts';
 import type { CpuResources, VmSpec } from '../core/vm-spec.ts';
 import type { Cgroup } from '../host/cgroup-plan.ts';
+import type { NicCounters } from '../net/nic-counters.ts';
 import { type ExitEvidence, exitReason, noExitEvidence, noteExitEvent } from '../qemu/exit-cause.ts';
 import type { QemuProcess } from '../qemu/process.ts';
 import { balloon, cont, quit, stop, systemPowerdown } from '../qemu/qmp-commands.ts';
@@ -19,7 +20,7 @@ export interface MachineParts {
   readonly facts: MachineFacts;
   readonly consoleLog: string;
   readonly qemu: QemuProcess;
-  /** What serves the guest while it lives: its DHCP responders. */
+  /** What serves the guest while it lives: its DHCP responders, and the way of forwarded ports. */
   readonly services: Disposable;
   readonly timeline: Timeline;
   readonly log: Logger;
@@ -27,6 +28,7 @@ export interface MachineParts {
   readonly oomKilled: () => boolean;
   /** Writes the exit into the record, for clean-up and `vmctl`. */
   readonly recordExit: (exit: TaskExit) => void;
+  readonly nicCounters: () => NicCounters[];
   readonly limitCpu: (resources: CpuResources) => void;
   /** Gives back everything that was acquired for this VM; idempotent. */
   readonly release: () => Promise<void>;
@@ -86,6 +88,11 @@ export class Machine {
 
   get pid(): number {
     return this.#parts.qemu.pid;
+  }
+
+  /** What has passed the cards of the pod's network since the VM was created; empty once it has ended. */
+  nicCounters(): NicCounters[] {
+    return this.#state.t === 'exited' ? [] : this.#parts.nicCounters();
   }
 
   /** Lets the guest run for the first time. */

@@ -2,10 +2,12 @@ import { VmError } from '../core/errors.ts';
 import type { VmSpec } from '../core/vm-spec.ts';
 import type { Host } from '../host/host.ts';
 import type { Native } from '../host/native.ts';
+import type { Bandwidth } from '../net/bandwidth.ts';
 import type { GuestInterface, TapAttachment } from '../net/guest-network.ts';
 import { readHandovers } from '../net/handover.ts';
 import { nicOrder } from '../net/nic-order.ts';
 import { listLinkNames } from '../net/link-names.ts';
+import type { CountedNic } from '../net/nic-counters.ts';
 import { readPodInterfaces } from '../net/pod-interface.ts';
 import { tapName } from '../net/tap-name.ts';
 
@@ -28,12 +30,20 @@ interface NicCommon {
 export interface TapNicPlan extends NicCommon {
   readonly kind: 'tap';
   readonly attachment: TapAttachment;
+  /** Undefined: no limit; absent in records of older versions. */
+  readonly bandwidth: Bandwidth | undefined;
 }
 
 /** A TAP in the pod's namespace beside the link that another CNI plugin left there. */
 export interface MirroredNicPlan extends NicCommon {
   readonly kind: 'netns';
   readonly netns: string;
+}
+
+/** Where the kernel counts what passes a card. */
+export function countedNic(plan: NicPlan): CountedNic {
+  const netns = plan.kind === 'netns' ? plan.netns : undefined;
+  return { tap: plan.tap, netns, ifName: plan.guest.ifName };
 }
 
 /**
@@ -73,11 +83,12 @@ export async function planNics(
 }
 
 function prepareTaps(host: Host, stateDir: string, sandboxId: string): NicPlan[] {
-  return readHandovers(host, stateDir, sandboxId).map(({ tap, attachment, guest }) => ({
+  return readHandovers(host, stateDir, sandboxId).map(({ tap, attachment, guest, bandwidth }) => ({
     kind: 'tap',
     tap,
     attachment,
     guest,
+    bandwidth,
   }));
 }
 

@@ -29,7 +29,15 @@ function guestOf(n: number): GuestInterface {
 }
 
 function handoverOf(n: number, attachment: TapAttachment): TapHandover {
-  return { version: 1, sandboxId: 's', netns: '/none', tap: `vt${n}`, attachment, guest: guestOf(n) };
+  return {
+    version: 1,
+    sandboxId: 's',
+    netns: '/none',
+    tap: `vt${n}`,
+    attachment,
+    bandwidth: undefined,
+    guest: guestOf(n),
+  };
 }
 
 /** What of VMs is on the node, apart from the table itself. */

@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #define NAPI_VERSION 8
+#include "loopback.h"
 #include "network.h"
 #include "readable.h"
 #include "values.h"
@@ -334,6 +335,8 @@ static const struct {
     {"tunSetIff", tun_set_iff},
     {"tunSetInt", tun_set_int},
     {"packetSocket", packet_socket},
+    {"listenTcp", listen_tcp},
+    {"catchLoopback", catch_loopback},
     {"watchReadable", watch_readable},
     {"unwatch", unwatch},
     {"pidfdOpen", pidfd_open_pid},

@@ -1,8 +1,10 @@
 import { VmError } from '../../core/errors.ts';
 import type { Host } from '../../host/host.ts';
+import { describeBandwidth, type RateLimit } from '../bandwidth.ts';
 import type { TapAttachment } from '../guest-network.ts';
 import { findHandover, type StoredHandover } from '../handover.ts';
 import { findLink } from '../node-link.ts';
+import { readRate, shaperName } from '../shape.ts';
 import { expectAttachment } from './attachment.ts';
 import type { CniEnvironment, Nic } from './cni-call.ts';
 import { CNI_CODE, CniError } from './cni-error.ts';
@@ -45,12 +47,19 @@ export async function check(
       differences.push('its hand-over file is gone, so a shim cannot make it again: delete the pod');
       return;
     }
-    differences.push(...compareResult(config, nic, handover), ...compareAttachment(config, handover));
-    // The TAP is there while the VM runs.
+    differences.push(
+      ...compareResult(config, nic, handover),
+      ...compareAttachment(config, handover),
+      ...compareLimits(config, handover),
+    );
+    // The TAP and its queues are there while the VM runs.
     const link = await findLink(host, handover.tap, signal);
     if (link === undefined) return;
     const { compareTap } = await import('./check-tap.ts');
-    differences.push(...(await compareTap(host, link, handover, mtu, signal)));
+    differences.push(
+      ...(await compareTap(host, link, handover, mtu, signal)),
+      ...(await compareQueues(host, handover, signal)),
+    );
   });
   await collect(() => new Ipam(host, config, environment, signal).check());
   if (differences.length === 0) return;
@@ -86,6 +95,30 @@ function compareAttachment(config: NetworkConfig, { attachment }: StoredHandover
   const [found, wanted] = [describe(attachment), describe(config.attachment)];
   if (found === wanted) return [];
   return [`it was attached by ${found}, the network configuration says ${wanted}`];
+}
+
+function compareLimits(config: NetworkConfig, { bandwidth }: StoredHandover): string[] {
+  const [wanted, found] = [describeBandwidth(config.bandwidth), describeBandwidth(bandwidth)];
+  if (wanted === found) return [];
+  return [`runtimeConfig has the bandwidth limits ${wanted}, the hand-over file ${found}`];
+}
+
+async function compareQueues(
+  host: Host,
+  { bandwidth, tap }: StoredHandover,
+  signal: AbortSignal | undefined,
+): Promise<string[]> {
+  if (bandwidth === undefined) return [];
+  const rateOf = async (limit: RateLimit | undefined, link: string): Promise<RateLimit | undefined> => {
+    const bitsPerSecond = limit === undefined ? undefined : await readRate(host, link, signal);
+    return bitsPerSecond === undefined ? undefined : { bitsPerSecond, burstBytes: 0 };
+  };
+  const wanted = describeBandwidth(bandwidth);
+  const actual = describeBandwidth({
+    received: await rateOf(bandwidth.received, tap),
+    sent: await rateOf(bandwidth.sent, shaperName(tap)),
+  });
+  return actual === wanted ? [] : [`TAP ${tap} has the bandwidth limits ${actual} and not ${wanted}`];
 }
 
 function difference(what: string, told: string, kept: string): string[] {

@@ -1,6 +1,8 @@
 import { show } from '../../core/spec-field.ts';
 import { suggestName } from '../../core/nearest-name.ts';
+import type { Bandwidth } from '../bandwidth.ts';
 import type { TapAttachment } from '../guest-network.ts';
+import { parseBandwidth } from './cni-bandwidth.ts';
 import { type CniDns, firstDns, parseDns, parseRuntimeDns } from './cni-dns.ts';
 import { CNI_CODE, CniError } from './cni-error.ts';
 import { CNI_VERSIONS, type CniVersion, findVersion } from './cni-version.ts';
@@ -34,6 +36,8 @@ export interface NetworkConfig extends NetworkIdentity {
   readonly mac: string | undefined;
   /** What the pod's annotation `vmshim.io/mac` asks for its first NIC, where the runtime tells. */
   readonly podMac: string | undefined;
+  /** What the runtime asked for, by `runtimeConfig.bandwidth` (capability `bandwidth`). */
+  readonly bandwidth: Bandwidth | undefined;
   /** Instead of IPAM's where it says anything: what the runtime said, else the configuration. */
   readonly dns: CniDns;
 }
@@ -131,6 +135,7 @@ export function parseNetworkConfig(identity: NetworkIdentity): NetworkConfig {
       .at(POD_ANNOTATIONS)
       .at(MAC_ANNOTATION)
       .parsedText(MAC_TYPE, parseMac),
+    bandwidth: parseBandwidth(document.at('runtimeConfig').at('bandwidth')),
     dns: firstDns(parseRuntimeDns(document.at('runtimeConfig').at('dns')), parseDns(document.at('dns'))),
   };
   expectSense(config);
@@ -183,12 +188,7 @@ function parseAttachment(document: JsonField): TapAttachment {
   throw invalid('bridge of the network configuration makes no sense with mode "routed": remove one of both');
 }
 
-function expectSense({ attachment, isGateway, ipam, mtu, document }: NetworkConfig): void {
-  if (document.at('runtimeConfig').at('bandwidth').object() !== undefined) {
-    throw invalid(
-      'runtimeConfig.bandwidth of the network configuration: vm-tap limits no bandwidth; remove that capability',
-    );
-  }
+function expectSense({ attachment, isGateway, ipam, mtu }: NetworkConfig): void {
   if (mtu !== undefined && mtu < MIN_MTU) {
     throw invalid(
       `mtu of the network configuration is ${mtu}; it must be from ${MIN_MTU} to ${MAX_MTU}, or 0 for the bridge’s`,

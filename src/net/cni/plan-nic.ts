@@ -37,6 +37,7 @@ export function planNic(config: NetworkConfig, nic: Nic, ipam: IpamResult, mtu: 
       netns: nic.netns,
       tap: tapName(nic.owner, nic.ifName),
       attachment: config.attachment,
+      bandwidth: config.bandwidth,
       guest: {
         ifName: nic.ifName,
         mac: chooseMac(config, nic),
