@@ -3,6 +3,7 @@ import { attachTap } from '../../src/net/attach-tap.ts';
 import { applyGuard, readGuardCounters, removeGuard } from '../../src/net/guard.ts';
 import { type GuardPoint, guardMirroredTap, guardTap } from '../../src/net/guard-point.ts';
 import { GUARD_REASONS, guardRules } from '../../src/net/guard-rules.ts';
+import { applyShape, makeShaper, removeShaper, type Shape, shaperName } from '../../src/net/shape.ts';
 import { openTap, type Tap } from '../../src/net/tap.ts';
 import { applyMirror } from '../../src/net/tc-mirror.ts';
 import { FakeGuest } from '../support/fake-guest.ts';
@@ -35,6 +36,15 @@ async function port(name: string, mac: string): Promise<Tap> {
   return tap;
 }
 
+/** More than the test sends, so that only the way of the frames is another. */
+async function limit(t: Teardown, sender: Shape['sender']): Promise<void> {
+  const sent = { bitsPerSecond: 1e9, burstBytes: 1e6 };
+  const shape: Shape = { tap: 'vta', mtu: 1500, bandwidth: { received: undefined, sent }, sender };
+  await makeShaper(host, shape);
+  await applyShape(host, shape);
+  t.teardown(() => removeShaper(host, 'vta'));
+}
+
 interface Scene {
   readonly tap: Tap;
   readonly point: GuardPoint;
@@ -51,6 +61,16 @@ const scenes: Record<string, (t: Teardown) => Promise<Scene>> = {
     tap: await port('vta', guardedGuest.mac),
     point: guardTap('vta', { kind: 'routed' }),
   }),
+  'a TAP of its own whose guest may send only so much': async (t) => {
+    const tap = await port('vta', guardedGuest.mac);
+    await limit(t, 'guard');
+    return { tap, point: guardTap('vta', { kind: 'routed' }, shaperName('vta')) };
+  },
+  'a bridge’s port whose guest may send only so much': async (t) => {
+    const tap = await port('vta', guardedGuest.mac);
+    await limit(t, 'tc');
+    return { tap, point: guardTap('vta', bridge) };
+  },
   'a TAP beside a pod’s link': async (t) => {
     const netns = lab.netns(t);
     await lab.ip(

@@ -1,9 +1,11 @@
 import t from 'tap';
+import type { Bandwidth } from '../../src/net/bandwidth.ts';
 import { closePodNic, closeTapNic, openPodNic, openTapNic, type PodNic } from '../../src/net/attach-nic.ts';
 import { readGuardCounters } from '../../src/net/guard.ts';
 import { guardMirroredTap, guardTap } from '../../src/net/guard-point.ts';
 import { guardRules } from '../../src/net/guard-rules.ts';
 import type { GuestInterface, TapAttachment, TapHandover } from '../../src/net/guest-network.ts';
+import { readRate } from '../../src/net/shape.ts';
 import { HostWithoutOvs, networkLab } from '../support/network-lab.ts';
 
 const lab = networkLab();
@@ -47,7 +49,7 @@ async function leftovers(netns?: string): Promise<string> {
   const rules = await lab.run(netns, 'nft', 'list', 'ruleset');
   return `${links}${routes}${rules}`
     .split('\n')
-    .filter((line) => /vt\d|10\.1\.1\.|02:00:00:00:01/.test(line))
+    .filter((line) => /v[ti]\d|10\.1\.1\.|02:00:00:00:01/.test(line))
     .join('\n');
 }
 
@@ -66,6 +68,34 @@ void t.test('many VMs start and end at the same time on a node that had none', a
   for (const tap of taps) tap[Symbol.dispose]();
   await Promise.all(handovers.map((handover) => closeTapNic(host, handover)));
   t.equal(await leftovers(), '');
+});
+
+void t.test('a NIC with limits', async (t) => {
+  const bandwidth: Bandwidth = {
+    received: { bitsPerSecond: 8_000_000, burstBytes: 131_072 },
+    sent: { bitsPerSecond: 4_000_000, burstBytes: 1 },
+  };
+  for (const attachment of [bridge, { kind: 'routed' }] as const) {
+    for (const guard of [true, false]) {
+      const handover = { ...handoverOf(1, attachment), bandwidth };
+      {
+        using _tap = await openTapNic(lab, handover, { ...options, guard });
+        t.equal(await readRate(host, 'vt1'), 8_000_000, `${attachment.kind}: what the guest receives`);
+        t.equal(await readRate(host, 'vi1'), 4_000_000, 'what it sends');
+        const links = await lab.run(undefined, 'ip', '-brief', 'address', 'show', 'dev', 'vi1');
+        t.notMatch(links, /fe80/, 'the node has no address there');
+        await closeTapNic(host, handover);
+      }
+      await closeTapNic(host, handover);
+      t.equal(await leftovers(), '');
+    }
+  }
+  const sentOnly = { ...handoverOf(1, bridge), bandwidth: { ...bandwidth, received: undefined } };
+  using _tap = await openTapNic(lab, sentOnly, options);
+  t.equal(await readRate(host, 'vt1'), undefined);
+  await t.rejects(openTapNic(lab, sentOnly, options), { message: /vt1 exists already/ });
+  t.equal(await readRate(host, 'vi1'), 4_000_000, 'who comes too late takes nothing away');
+  await closeTapNic(host, sentOnly);
 });
 
 void t.test('a NIC that fails leaves nothing', async (t) => {

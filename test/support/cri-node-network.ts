@@ -5,6 +5,7 @@ import { Duplex } from 'node:stream';
 import { execa } from 'execa';
 import { ExpectText } from './expect-text.ts';
 import { type Teardown, tempDir } from './temp-dir.ts';
+import type { TestNetns } from './test-netns.ts';
 
 /**
  * Makes /sys show the namespace's own links, and keeps the cgroups where they were: those lie below it. Like a node, it has
@@ -64,6 +65,18 @@ export class NodeNetwork {
   async run(...command: string[]): Promise<string> {
     const [file = '', ...args] = [...this.enter, ...command];
     return (await execa(file, args, { stdin: 'ignore' })).stdout;
+  }
+
+  /** Gives the far end of the uplink to a network namespace that stands for the world outside, with an address each. */
+  async joinOutside(outside: TestNetns): Promise<{ readonly node: readonly string[] }> {
+    const [, , net = ''] = this.enter;
+    // Names of namespaces are files of our mount namespace.
+    await execa('nsenter', [net, 'ip', 'link', 'set', 'uplink1', 'netns', outside.name]);
+    outside.exec('ip', 'address', 'add', '192.0.2.1/24', 'dev', 'uplink1');
+    outside.exec('ip', 'address', 'add', '2001:db8::1/64', 'dev', 'uplink1', 'nodad');
+    outside.exec('ip', 'link', 'set', 'uplink1', 'up');
+    await this.run('ip', 'address', 'add', '2001:db8::2/64', 'dev', 'uplink0', 'nodad');
+    return { node: ['192.0.2.2', '2001:db8::2'] };
   }
 
   /** Names of its links. */

@@ -153,6 +153,15 @@ export class CriPod {
     }
   }
 
+  /**
+   * `kubectl port-forward`: a connection to a port of the pod. The server begins both channels with the port's number, in two
+   * bytes; the second channel says what went wrong.
+   */
+  async forward(port: number): Promise<Forwarded> {
+    const { url } = await this.#node.cri.call('PortForward', { podSandboxId: this.id, port: [port] });
+    return new Forwarded(await CriStream.open(this.#node.network, url, `?port=${port}`));
+  }
+
   async stop(): Promise<void> {
     await this.#node.cri.call('StopPodSandbox', { podSandboxId: this.id });
   }
@@ -269,6 +278,27 @@ export class CriContainer {
 
   async remove(): Promise<void> {
     await this.#node.cri.call('RemoveContainer', { containerId: this.id });
+  }
+}
+
+/** A connection to a port of a pod. */
+export class Forwarded implements Disposable {
+  readonly #stream: CriStream;
+  readonly output: ExpectText;
+  readonly error: ExpectText;
+
+  constructor(stream: CriStream) {
+    this.#stream = stream;
+    this.output = stream.channel(0);
+    this.error = stream.channel(1);
+  }
+
+  send(data: string): void {
+    this.#stream.send(0, data);
+  }
+
+  [Symbol.dispose](): void {
+    this.#stream[Symbol.dispose]();
   }
 }
 

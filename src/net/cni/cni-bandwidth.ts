@@ -21,11 +21,11 @@ const DEFAULT_BURST = 0.1;
  */
 export function parseBandwidth(field: JsonField): Bandwidth | undefined {
   for (const key of ['shapedSubnets', 'unshapedSubnets']) {
-    const subnets = field.at(key);
+    const subnets = field.atEither(key);
     if (subnets.list().length > 0) throw subnets.invalid('empty (vm-tap limits all of a guest’s traffic)');
   }
-  const received = parseRate(field.at('ingressRate'), field.at('ingressBurst'));
-  const sent = parseRate(field.at('egressRate'), field.at('egressBurst'));
+  const received = parseRate(field.atEither('ingressRate'), field.atEither('ingressBurst'));
+  const sent = parseRate(field.atEither('egressRate'), field.atEither('egressBurst'));
   return received === undefined && sent === undefined ? undefined : { received, sent };
 }
 

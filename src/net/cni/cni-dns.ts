@@ -22,19 +22,14 @@ export function parseDns(field: JsonField): CniDns {
 }
 
 /**
- * What a runtime with the capability `dns` tells of the pod's own (CNI conventions, "Well-known Capabilities"):
- * containerd has it from kubelet, and writes the keys with capitals.
+ * What a runtime with the capability `dns` tells of the pod's own (CNI conventions, "Well-known Capabilities"): containerd has it from kubelet.
  */
 export function parseRuntimeDns(field: JsonField): CniDns {
-  const either = (key: string, capital: string): JsonField => {
-    const first = field.at(key);
-    return first.value === undefined ? field.at(capital) : first;
-  };
   return {
-    nameservers: addresses(either('servers', 'Servers')),
+    nameservers: addresses(field.atEither('servers')),
     domain: undefined,
-    search: texts(either('searches', 'Searches')),
-    options: texts(either('options', 'Options')),
+    search: texts(field.atEither('searches')),
+    options: texts(field.atEither('options')),
   };
 }
 

@@ -26,6 +26,15 @@ export class JsonField {
     return this.#inner(value, this.#path === '' ? key : `${this.#path}.${key}`);
   }
 
+  /**
+   * The member of a capability's argument: the conventions begin its name with a small letter, containerd with a capital one,
+   * and plugins in Go read either.
+   */
+  atEither(key: string): JsonField {
+    const said = this.at(key);
+    return said.value === undefined ? this.at(`${key.charAt(0).toUpperCase()}${key.slice(1)}`) : said;
+  }
+
   object(): Readonly<Record<string, unknown>> | undefined {
     if (this.value === undefined) return undefined;
     if (typeof this.value !== 'object' || Array.isArray(this.value)) throw this.invalid('an object');

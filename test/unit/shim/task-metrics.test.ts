@@ -4,6 +4,7 @@ import t from 'tap';
 import { io } from '#wire-metrics';
 import type { Cgroup } from '../../../src/host/cgroup-plan.ts';
 import { LinuxHost } from '../../../src/host/linux-host.ts';
+import type { TrafficCounters } from '../../../src/net/nic-counters.ts';
 import { taskMetrics } from '../../../src/shim/task-metrics.ts';
 import { tempDir } from '../../support/temp-dir.ts';
 
@@ -76,6 +77,30 @@ void t.test('cgroup v1, also as a hybrid beside an empty v2', async (t) => {
       },
       memoryOomControl: { oomKill: 1 },
     });
+  }
+});
+
+void t.test('the traffic of a VM’s cards goes with it', async (t) => {
+  const traffic = (n: number): TrafficCounters => ({
+    bytes: n,
+    packets: n + 1,
+    errors: n + 2,
+    dropped: n + 3,
+  });
+  const nics = [{ ifName: 'eth0', received: traffic(10), sent: traffic(20) }];
+  const seen = [
+    {
+      ...{ name: 'eth0', rxBytes: 10, rxPackets: 11, rxErrors: 12, rxDropped: 13 },
+      ...{ txBytes: 20, txPackets: 21, txErrors: 22, txDropped: 23 },
+    },
+  ];
+  const { v1, v2 } = io.containerd.cgroups;
+  for (const [version, codec] of [
+    [1, v1.Metrics],
+    [2, v2.Metrics],
+  ] as const) {
+    const { value } = await taskMetrics(host, cgroup(join(tempDir(t), 'c'), version, {}), nics);
+    t.match(codec.decode(value).network, seen);
   }
 });
 

@@ -108,6 +108,33 @@ void t.test('CHECK tells all that differs', async (t) => {
   });
 });
 
+void t.test('CHECK sees what limits the guest’s bandwidth', async (t) => {
+  const host = nodeWithBridge(t);
+  const limited = (EgressRate: number): object => ({
+    runtimeConfig: { bandwidth: { IngressRate: 8_000_000, IngressBurst: 2 ** 32 - 1, EgressRate } },
+  });
+  const network = bridgeNetwork(host, limited(4_000_000));
+  const { answer: prevResult } = await callPlugin(host, 'ADD', network);
+  const check = async (more: object = {}): Promise<unknown> =>
+    (await callPlugin(host, 'CHECK', { ...network, prevResult, ...more })).answer;
+  t.equal(await check(), undefined, 'no VM runs yet');
+  t.match(await check(limited(5_000_000)), {
+    code: 104,
+    msg: /runtimeConfig has the bandwidth limits received 8000000 bit\/s, sent 5000000 bit\/s, the hand-over file .* sent 4000000 bit\/s$/,
+  });
+
+  const tap = tapName('uid-1', 'eth0');
+  host.put(`/sys/class/net/${tap}/master/uevent`, 'INTERFACE=br0\n');
+  const queue = (kind: string, rate: number): string => JSON.stringify([{ kind, options: { rate } }]);
+  host.answer = (command) => (command.includes(` ${tap} `) ? queue('tbf', 1_000_000) : queue('tbf', 500_000));
+  t.equal(await check(), undefined);
+  host.answer = (command) => (command.includes(` ${tap} `) ? queue('tbf', 1_000_000) : queue('noqueue', 0));
+  t.match(await check(), {
+    code: 104,
+    msg: /TAP vt\w+ has the bandwidth limits received 8000000 bit\/s and not/,
+  });
+});
+
 void t.test('GC removes what is stale of its own network, and nothing else', async (t) => {
   const host = nodeWithBridge(t);
   const vms = bridgeNetwork(host);

@@ -129,7 +129,7 @@ void t.test('what is wrong fails with one sentence', (t) => {
     [
       { runtimeConfig: { bandwidth: { ingressRate: 1 } } },
       7,
-      /^runtimeConfig.bandwidth .* limits no bandwidth/,
+      /^runtimeConfig.bandwidth.ingressRate of .* at least 1000 bit\/s, but is 1$/,
     ],
     [
       { ipam: { subnet: '10.0.0.0/8' } },

@@ -91,7 +91,7 @@ export class NodeTree extends LinuxHost {
   }
 
   override exec(file: string, args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
-    if (!['ip', 'ovs-vsctl', 'bridge', 'nft'].includes(file)) return super.exec(file, args, options);
+    if (!['ip', 'tc', 'ovs-vsctl', 'bridge', 'nft'].includes(file)) return super.exec(file, args, options);
     if (args.join(' ').startsWith('-details -json address show dev ')) {
       const link = this.#links.get(args.at(-1) ?? '');
       const stderr = `Device "${args.at(-1) ?? ''}" does not exist.`;
