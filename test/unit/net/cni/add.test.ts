@@ -31,6 +31,7 @@ void t.test('the result in every version, and the same guest in the hand-over', 
         netns: host.netns,
         tap: tapName('uid-1', 'eth0'),
         attachment: { kind: 'bridge', bridge: 'br0' },
+        bandwidth: undefined,
         guest: {
           ifName: 'eth0',
           mac: deriveMac('uid-1', 'eth0'),
