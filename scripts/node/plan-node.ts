@@ -1,0 +1,88 @@
+/** What a caller may choose about the node. */
+export interface NodeShape {
+  /** At least 2: the first half, rounded up, is NUMA node 0's. */
+  readonly cpus: number;
+  /** In MiB. Two thirds are NUMA node 0's. */
+  readonly memoryMib: number;
+}
+
+/** `run`: the job's output on ports, nobody at the console. `shell`: our terminal is the node's console. */
+export type NodeMode =
+  | { readonly kind: 'run'; readonly ports: readonly NodePort[]; readonly consoleLog: string }
+  | { readonly kind: 'shell' };
+
+/** A virtio-serial port of the node, `/dev/virtio-ports/NAME` inside, and the socket that QEMU connects to outside. */
+export interface NodePort {
+  readonly name: string;
+  readonly socket: string;
+}
+
+/** Files of the node; none is ever written to. */
+export interface NodeFiles {
+  readonly kernel: string;
+  readonly initrd: string;
+  readonly root: string;
+  readonly tree: string;
+  readonly modules: string;
+}
+
+/** As a cloud's node of two sockets has it; ACPI SLIT, where 10 is local. */
+const DISTANCE = 21;
+
+/**
+ * Arguments of the QEMU that is the node. TCG on purpose, whatever the machine has: its emulation of AMD's SVM with
+ * nested paging gives the node a /dev/kvm of its own everywhere, and its guests a tenth of the time TCG would take.
+ */
+export function planNode(mode: NodeMode, { cpus, memoryMib }: NodeShape, files: NodeFiles): string[] {
+  const cpus0 = Math.ceil(cpus / 2);
+  const memory0 = Math.ceil((memoryMib * 2) / 3);
+  const disks = [files.root, files.tree, files.modules];
+  return [
+    ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
+    ...['-machine', 'q35,vmport=off,smbus=off,sata=off,usb=off', '-accel', 'tcg,thread=multi,tb-size=512'],
+    ...['-cpu', 'qemu64,+svm,+npt', '-smp', String(cpus), '-m', `${memoryMib}M`],
+    ...numaNode(0, memory0, `0-${cpus0 - 1}`),
+    ...numaNode(1, memoryMib - memory0, `${cpus0}-${cpus - 1}`),
+    ...['-numa', `dist,src=0,dst=1,val=${DISTANCE}`],
+    ...['-kernel', files.kernel, '-initrd', files.initrd, '-append', commandLine(mode)],
+    ...disks.flatMap((file, index) => disk(index, file)),
+    ...['-device', 'virtio-rng-pci', '-device', 'virtio-serial-pci'],
+    ...(mode.kind === 'run'
+      ? ['-serial', `file:${mode.consoleLog}`, ...mode.ports.flatMap(port)]
+      : ['-serial', 'mon:stdio']),
+  ];
+}
+
+function numaNode(id: number, mib: number, cpus: string): string[] {
+  return [
+    ...['-object', `memory-backend-ram,id=memory${id},size=${mib}M`],
+    ...['-numa', `node,nodeid=${id},memdev=memory${id},cpus=${cpus}`],
+  ];
+}
+
+/** In the order of /dev/vda, vdb …; what is written to the first goes into a file without a name. */
+function disk(index: number, file: string): string[] {
+  const writes = index === 0 ? 'snapshot=on' : 'readonly=on';
+  const path = file.replaceAll(',', ',,');
+  return [
+    ...['-drive', `if=none,id=disk${index},file=${path},format=raw,cache=unsafe,${writes}`],
+    ...['-device', `virtio-blk-pci,drive=disk${index}`],
+  ];
+}
+
+function port({ name, socket }: NodePort): string[] {
+  return [
+    ...['-chardev', `socket,id=${name},path=${socket}`],
+    ...['-device', `virtserialport,chardev=${name},name=${name}`],
+  ];
+}
+
+/** `quiet` saves a second of emulated serial port; warnings still come. */
+function commandLine(mode: NodeMode): string {
+  return [
+    'console=ttyS0 quiet panic=-1 net.ifnames=0',
+    'nokaslr no_timer_check mitigations=off tsc=reliable',
+    'systemd.show_status=0 systemd.log_target=console systemd.log_level=warning',
+    `systemd.unit=testbed-${mode.kind}.service`,
+  ].join(' ');
+}

@@ -1,0 +1,72 @@
+import { writeSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { nodeShell, runInNode } from './node/boot-node.ts';
+import { makeDisks } from './node/disks.ts';
+import type { NodeShape } from './node/plan-node.ts';
+import { tapCommand } from './tap-command.ts';
+
+/** See scripts/testbed, which starts this. */
+const USAGE = `usage: scripts/testbed run [--cpus N] [--memory MIB] [--timeout SECONDS] FILE…
+       scripts/testbed shell [--cpus N] [--memory MIB]
+       scripts/testbed build`;
+
+/** Only a hung test reaches these seconds: tests wait for events, on machines that differ tenfold. */
+const FILE_SECONDS = 600;
+/** For a machine that is busy with other things. */
+const BOOT_SECONDS = 300;
+
+class UsageError extends Error {}
+
+async function main(args: string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args,
+    options: { cpus: { type: 'string' }, memory: { type: 'string' }, timeout: { type: 'string' } },
+    allowPositionals: true,
+  });
+  const [action, ...files] = positionals;
+  const shape: NodeShape = {
+    cpus: integer('--cpus', values.cpus ?? '2', 2),
+    memoryMib: integer('--memory', values.memory ?? '2304', 1024),
+  };
+  const seconds = integer('--timeout', values.timeout ?? String(FILE_SECONDS), 1);
+  if ((action === 'run') !== files.length > 0) throw new UsageError(USAGE);
+
+  switch (action) {
+    case 'build': {
+      using _disks = await makeDisks([]);
+      return 0;
+    }
+    case 'shell': {
+      using disks = await makeDisks([]);
+      return await nodeShell(shape, disks);
+    }
+    case 'run': {
+      using disks = await makeDisks(tapCommand(files, { timeout: seconds, jobs: 1 }));
+      return await runInNode(shape, disks, stopSignal(BOOT_SECONDS + files.length * seconds));
+    }
+    default:
+      throw new UsageError(USAGE);
+  }
+}
+
+/** Aborts when somebody wants us to end, or too late. */
+function stopSignal(seconds: number): AbortSignal {
+  const ended = new AbortController();
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.once(name, () => ended.abort(new Error(`ended by ${name}`)));
+  }
+  return AbortSignal.any([ended.signal, AbortSignal.timeout(seconds * 1000)]);
+}
+
+function integer(option: string, text: string, least: number): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value >= least) return value;
+  throw new UsageError(`${option} "${text}" is not a whole number of at least ${least}`);
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  writeSync(2, `scripts/testbed: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = error instanceof UsageError ? 2 : 1;
+}
