@@ -1,7 +1,7 @@
 /**
  * Runs test files with tap and ends with one line, `N passed, N failed`, that counts assertions.
  *
- *     node scripts/run-tests.ts unit|integration|chaos|all [part of a path] [--jobs N]
+ *     node scripts/run-tests.ts unit|integration|chaos|testbed|all [part of a path] [--jobs N]
  *
  * Exit status 0 only if something ran and nothing failed. A skipped or to-do test counts as failed.
  */
@@ -25,7 +25,11 @@ const suites: Readonly<Record<string, Suite>> = {
   unit: { timeout: 120, jobs: availableParallelism() },
   integration: { timeout: 900, jobs: 1 },
   chaos: { timeout: 1800, jobs: 1 },
+  testbed: { timeout: 600, jobs: 1 },
 };
+
+/** Tests of the other suites that say something new on the test-bed's node: pure cgroup v2, KVM, vhost-net. */
+const alsoInTestbed = ['test/unit/host/cgroup.test.ts', 'test/integration/ctr-run.test.ts'];
 
 interface Tally {
   passed: number;
@@ -38,7 +42,7 @@ async function main(): Promise<number> {
     allowPositionals: true,
   });
   const [kind = '', filter = ''] = positionals;
-  const names = kind === 'all' ? ['unit', 'integration'] : [kind];
+  const names = kind === 'all' ? ['unit', 'integration', 'testbed'] : [kind];
   const jobs = values.jobs === undefined ? undefined : Number(values.jobs);
   if (
     positionals.length > 2 ||
@@ -55,36 +59,42 @@ async function main(): Promise<number> {
   for (const name of names) {
     const suite = suites[name];
     const files = globSync(`test/${name}/**/*.test.ts`, { cwd: repository })
-      .filter((file) => file.includes(filter))
-      .sort();
-    if (suite !== undefined && files.length > 0) {
-      await runTap(files, { ...suite, jobs: jobs ?? suite.jobs }, tally);
-    }
+      .sort()
+      .concat(name === 'testbed' ? alsoInTestbed : [])
+      .filter((file) => file.includes(filter));
+    if (suite === undefined || files.length === 0) continue;
+    const chosen = { ...suite, jobs: jobs ?? suite.jobs };
+    await runTap(name === 'testbed' ? testbedCommand(files, chosen) : tapCommand(files, chosen), tally);
   }
   if (tally.passed + tally.failed === 0) console.log('no test ran');
   console.log(`${tally.passed} passed, ${tally.failed} failed`);
   return tally.passed > 0 && tally.failed === 0 ? 0 : 1;
 }
 
-/** Runs files in one tap process and adds to the tally. */
-async function runTap(files: readonly string[], { timeout, jobs }: Suite, tally: Tally): Promise<void> {
-  const before = tally.failed;
-  const tap = spawn(
+function tapCommand(files: readonly string[], { timeout, jobs }: Suite): string[] {
+  return [
     process.execPath,
-    [
-      join(repository, 'node_modules/.bin/tap'),
-      'run',
-      '--reporter=tap',
-      '--type-strip-only',
-      '--disable-coverage',
-      '--fail-skip',
-      '--fail-todo',
-      `--timeout=${timeout}`,
-      `--jobs=${jobs}`,
-      ...files,
-    ],
-    { cwd: repository, stdio: ['ignore', 'pipe', 'inherit'] },
-  );
+    join(repository, 'node_modules/.bin/tap'),
+    'run',
+    '--reporter=tap',
+    '--type-strip-only',
+    '--disable-coverage',
+    '--fail-skip',
+    '--fail-todo',
+    `--timeout=${timeout}`,
+    `--jobs=${jobs}`,
+    ...files,
+  ];
+}
+
+function testbedCommand(files: readonly string[], { timeout }: Suite): string[] {
+  return [join(repository, 'scripts/testbed'), 'run', `--timeout=${timeout}`, ...files];
+}
+
+/** Runs a command that prints TAP with a subtest per file, and adds to the tally. */
+async function runTap([command = '', ...args]: readonly string[], tally: Tally): Promise<void> {
+  const before = tally.failed;
+  const tap = spawn(command, args, { cwd: repository, stdio: ['ignore', 'pipe', 'inherit'] });
   const forward = (signal: NodeJS.Signals): void => void tap.kill(signal);
   process.on('SIGTERM', forward).on('SIGINT', forward);
 
@@ -100,7 +110,7 @@ async function runTap(files: readonly string[], { timeout, jobs }: Suite, tally:
   process.off('SIGTERM', forward).off('SIGINT', forward);
   if (status !== 'status 0' && tally.failed === before) {
     tally.failed++;
-    console.log(`not ok tap itself ended with ${status}`);
+    console.log(`not ok what ran the tests ended with ${status}`);
   }
 }
 

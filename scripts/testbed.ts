@@ -1,9 +1,8 @@
 import { writeSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { nodeShell, runInNode } from './node/boot-node.ts';
-import { makeDisks } from './node/disks.ts';
+import { makeDisks, type NodeJob } from './node/disks.ts';
 import type { NodeShape } from './node/plan-node.ts';
-import { tapCommand } from './tap-command.ts';
 
 /** See scripts/testbed, which starts this. */
 const USAGE = `usage: scripts/testbed run [--cpus N] [--memory MIB] [--timeout SECONDS] FILE…
@@ -14,6 +13,8 @@ const USAGE = `usage: scripts/testbed run [--cpus N] [--memory MIB] [--timeout S
 const FILE_SECONDS = 600;
 /** For a machine that is busy with other things. */
 const BOOT_SECONDS = 300;
+
+const NOTHING: NodeJob = { files: [], seconds: 0 };
 
 class UsageError extends Error {}
 
@@ -33,15 +34,15 @@ async function main(args: string[]): Promise<number> {
 
   switch (action) {
     case 'build': {
-      using _disks = await makeDisks([]);
+      using _disks = await makeDisks(NOTHING);
       return 0;
     }
     case 'shell': {
-      using disks = await makeDisks([]);
+      using disks = await makeDisks(NOTHING);
       return await nodeShell(shape, disks);
     }
     case 'run': {
-      using disks = await makeDisks(tapCommand(files, { timeout: seconds, jobs: 1 }));
+      using disks = await makeDisks({ files, seconds });
       return await runInNode(shape, disks, stopSignal(BOOT_SECONDS + files.length * seconds));
     }
     default:

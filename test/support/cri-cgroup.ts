@@ -3,6 +3,7 @@ import { createCgroup, removeCgroup } from '../../src/host/cgroup.ts';
 import { detectCgroupLayout } from '../../src/host/cgroup-layout.ts';
 import { type Cgroup, planCgroup } from '../../src/host/cgroup-plan.ts';
 import { LinuxHost } from '../../src/host/linux-host.ts';
+import { patience } from './machine-traits.ts';
 
 /** The cgroup that stands for kubelet's `/kubepods`, with a cgroup for each pod below it, in every hierarchy. */
 export class PodCgroups implements AsyncDisposable {
@@ -28,7 +29,7 @@ export class PodCgroups implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await removeCgroup(this.#host, this.#root, AbortSignal.timeout(10_000));
+    await removeCgroup(this.#host, this.#root, AbortSignal.timeout(patience(10_000)));
   }
 
   #plan(path: string): Cgroup {

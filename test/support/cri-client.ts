@@ -2,9 +2,10 @@ import { join } from 'node:path';
 import { Client, type ClientReadableStream, credentials, type ServiceError } from '@grpc/grpc-js';
 import protobuf from 'protobufjs';
 import type { ContainerEvent, CriMethods } from './cri/messages.ts';
+import { patience } from './machine-traits.ts';
 
 /** Longer than any call of a healthy containerd takes on a slow machine; kubelet gives up after two minutes. */
-const DEADLINE_MS = 120_000;
+const DEADLINE_MS = patience(120_000);
 
 const root = protobuf.loadSync(join(import.meta.dirname, 'cri/runtime-v1.proto'));
 const services = ['runtime.v1.RuntimeService', 'runtime.v1.ImageService'].map((name) =>

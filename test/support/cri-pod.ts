@@ -16,11 +16,12 @@ import type { CriNode } from './cri-containerd.ts';
 import { ContainerLog } from './cri-log.ts';
 import { ATTACH_CHANNEL, CriStream } from './cri-stream.ts';
 import type { ExpectText } from './expect-text.ts';
+import { patience } from './machine-traits.ts';
 import type { Teardown } from './temp-dir.ts';
 import { vmImage } from './vm-image.ts';
 
 /** Longer than the guest takes for anything. */
-const PATIENCE_MS = 60_000;
+const PATIENCE_MS = patience(60_000);
 
 export interface PodOptions {
   readonly name?: string;

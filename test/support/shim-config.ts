@@ -1,6 +1,7 @@
 import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Containerd } from './containerd.ts';
+import { ACCEL } from './machine-traits.ts';
 
 /**
  * A configuration file of the shim with containerd's private directories and `settings`, and the flags of `ctr run`
@@ -13,7 +14,7 @@ export function shimConfig(
   after = '',
 ): string[] {
   const path = join(directory, `${name}.toml`);
-  const all = { accel: 'tcg', state_dir: `${directory}/vms`, data_dir: `${directory}/data`, ...settings };
+  const all = { accel: ACCEL, state_dir: `${directory}/vms`, data_dir: `${directory}/data`, ...settings };
   const lines = Object.entries(all).map(([key, value]) => `${key} = ${JSON.stringify(value)}\n`);
   writeFileSync(path, lines.join('') + after);
   // QEMU's user has to reach what may stand for QEMU.

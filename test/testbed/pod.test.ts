@@ -1,0 +1,207 @@
+/**
+ * A pod's VM on a node that has everything: KVM, vhost-net, cgroup v2. The rest of the network's and of CRI's tests run
+ * there as they are.
+ */
+import { globSync, readdirSync, readFileSync, readlinkSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { type CriNode, criContainerd } from '../support/cri-containerd.ts';
+import { hostLocal } from '../support/cri-node-network.ts';
+import { type Attached, type CriContainer, CriPod } from '../support/cri-pod.ts';
+import { vmImage } from '../support/vm-image.ts';
+
+const MIB = 2 ** 20;
+const GRACE = 60;
+const VHOST = '/dev/vhost-net';
+const ANSWERED = /[1-9]\d* packets received/;
+
+/** What `vmctl status --json` says, as far as we ask. */
+interface Status {
+  readonly qemuPid: number;
+  readonly accel: string;
+  readonly accelReason: string;
+  readonly network: string;
+  readonly warnings: readonly string[];
+}
+
+void t.test('pods on KVM, vhost-net and cgroup v2', async (t) => {
+  const node = await criContainerd(t, {
+    vmPlugins: (network, stateDir) => [
+      { type: 'vm-tap', bridge: network.bridge, isGateway: true, stateDir, ipam: hostLocal(network) },
+    ],
+  });
+
+  await t.test('a VM of two vCPUs', async (t) => {
+    const pod = await CriPod.run(t, node);
+    const vm = await startVm(pod);
+    const ready = await vm.log.until(/vmguest: ready .*cpus=(\d+)/);
+    t.equal(ready[1], '2');
+    const status = await vmStatus(node, vm);
+    const { qemuPid } = status;
+
+    await t.test('accel "auto" is KVM, with the CPU as it is', (t) => {
+      t.match(status, { accel: 'kvm', accelReason: 'KVM works on this host', warnings: [] });
+      const args = readFileSync(`/proc/${qemuPid}/cmdline`, 'utf8').split('\0');
+      t.equal(args[args.indexOf('-cpu') + 1], 'host');
+      t.ok(
+        openFiles(qemuPid).some((path) => path.includes('kvm-vcpu')),
+        'QEMU has a vCPU of KVM',
+      );
+      t.end();
+    });
+
+    await t.test(
+      'the guest’s frames go through vhost-net, a descriptor and a worker per queue',
+      async (t) => {
+        t.match(status.network, /2 queues, vhost-net$/);
+        t.equal(openFiles(qemuPid).filter((path) => path === VHOST).length, 2);
+        const workers = vhostWorkers(qemuPid);
+        t.equal(workers.length, 2, 'one worker per queue');
+
+        using console = await vm.attach();
+        await takeAddress(console, await pod.addresses());
+        const tap = /on (\S+) \(/.exec(status.network)?.[1] ?? '';
+        const before = { frames: await frames(node, tap), turns: turns(workers) };
+        await console.ask('ping -c 20 -i 0.1 -W 20 10.88.0.1', ANSWERED);
+        const after = { frames: await frames(node, tap), turns: turns(workers) };
+        t.ok(after.frames.received >= before.frames.received + 20, 'the TAP counts what the guest sends');
+        t.ok(after.frames.sent >= before.frames.sent + 20, 'and what it gets');
+        t.ok(after.turns >= before.turns + 20, 'the workers have run for it');
+      },
+    );
+
+    await t.test('QEMU, its threads and its vhost workers are in the pod’s cgroup', async (t) => {
+      const cgroup = `${pod.config.linux?.cgroupParent ?? ''}/${vm.id}`;
+      const members = [
+        ...readdirSync(`/proc/${qemuPid}/task`).map((tid) => `${qemuPid}/task/${tid}`),
+        ...vhostWorkers(qemuPid),
+      ];
+      for (const member of members) {
+        t.equal(readFileSync(`/proc/${member}/cgroup`, 'utf8').trim(), `0::${cgroup}`, member);
+      }
+      const dir = `/sys/fs/cgroup${cgroup}`;
+      t.equal(readFileSync(`${dir}/cpu.max`, 'utf8').trim(), '200000 100000', 'the CPU limit of the pod');
+      const { stats } = await node.cri.call('ContainerStats', { containerId: vm.id });
+      const used = Number(/usage_usec (\d+)/.exec(readFileSync(`${dir}/cpu.stat`, 'utf8'))?.[1]) * 1000;
+      const cpu = stats.cpu?.usageCoreNanoSeconds?.value ?? 0;
+      t.ok(cpu > used / 2 && cpu <= used, `CPU time: CRI says ${cpu} ns, the cgroup ${used}`);
+      const memory = Number(readFileSync(`${dir}/memory.current`, 'utf8'));
+      const set = stats.memory?.workingSetBytes?.value ?? 0;
+      t.ok(set > 32 * MIB && set < memory * 1.2, `memory: CRI says ${set} bytes, the cgroup ${memory}`);
+    });
+
+    await vm.stop(GRACE);
+    t.match(await vm.status(), { exitCode: 0, reason: 'Completed' });
+    await vm.remove();
+    await pod.stop();
+    const left = globSync(`/sys/fs/cgroup${pod.config.linux?.cgroupParent ?? ''}/*/`);
+    t.same(left, [], 'nothing is left in the pod’s cgroup');
+    t.same(vhostWorkers(qemuPid), [], 'no worker is left');
+    await pod.remove();
+  });
+
+  await t.test('without vhost-net the VM works as well, and says what is missing', async (t) => {
+    const fast = await throughput(t, node, 'vhost');
+    renameSync(VHOST, `${VHOST}.away`);
+    t.teardown(() => renameSync(`${VHOST}.away`, VHOST));
+    const slow = await throughput(t, node, 'none');
+    t.match(fast.network, /vhost-net$/);
+    t.match(slow.network, /no vhost-net: \/dev\/vhost-net does not exist; load the module/);
+    const mbit = [fast, slow].map(({ bits, seconds }) => bits / seconds / 1e6);
+    t.comment(
+      `guest to node: ${mbit.map((value) => value.toFixed(0)).join(' and ')} Mbit/s with and without`,
+    );
+  });
+
+  await t.test('a pod out of memory: TaskOOM, exit status 137, and kubelet’s OOMKilled', async (t) => {
+    const pod = await CriPod.run(t, node);
+    // As kubelet sets it, though too small for this VM.
+    const limit = `/sys/fs/cgroup${pod.config.linux?.cgroupParent ?? ''}/memory.max`;
+    const vm = await startVm(pod);
+    await vm.log.until(/vmguest: ready/);
+    writeFileSync(limit, String(160 * MIB));
+    using console = await vm.attach();
+    console.type('mount -t tmpfs -o size=200m t /mnt && dd if=/dev/zero of=/mnt/fill bs=1M');
+    t.match(await vm.exited(), { exitCode: 137, reason: 'OOMKilled' });
+    t.match(vm.terminationMessage, /memory/);
+    t.match(node.containerd.log(), /TaskOOM/);
+  });
+});
+
+/** 256 MiB and two vCPUs, booted by its kernel. */
+async function startVm(pod: CriPod): Promise<CriContainer> {
+  return await pod.start({
+    stdin: true,
+    annotations: (await vmImage()).kernelBoot,
+    resources: { cpuPeriod: 100_000, cpuQuota: 200_000, memoryLimitInBytes: 256 * MIB },
+  });
+}
+
+async function vmStatus(node: CriNode, { id }: CriContainer): Promise<Status> {
+  return JSON.parse((await node.containerd.vmctl('status', id, '--json')).stdout) as Status;
+}
+
+async function takeAddress(console: Attached, [ip4 = '']: readonly string[]): Promise<void> {
+  await console.ask('dhcp', new RegExp(`dhcp eth0 ${ip4}/24`));
+}
+
+/** Where the descriptors of a process lead. */
+function openFiles(pid: number): string[] {
+  return readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
+}
+
+/** Names of the kernel's threads in /proc: threads of their own up to Linux 6.3, QEMU's after that. */
+function vhostWorkers(qemuPid: number): string[] {
+  return globSync(['[0-9]*', `${qemuPid}/task/*`], { cwd: '/proc' }).filter((name) => {
+    try {
+      return readFileSync(join('/proc', name, 'comm'), 'utf8').trim() === `vhost-${qemuPid}`;
+    } catch {
+      return false;
+    }
+  });
+}
+
+/** How often the workers have gone to sleep, so how often they were woken. */
+function turns(workers: readonly string[]): number {
+  return workers
+    .map(
+      (name) => /^voluntary_ctxt_switches:\s*(\d+)/m.exec(readFileSync(`/proc/${name}/status`, 'utf8'))?.[1],
+    )
+    .reduce((sum, count) => sum + Number(count), 0);
+}
+
+/** Of the TAP, which receives what the guest sends. */
+async function frames(node: CriNode, tap: string): Promise<{ received: number; sent: number }> {
+  const links = JSON.parse(await node.network.run('ip', '-s', '-json', 'link', 'show', tap)) as {
+    stats64: Record<'rx' | 'tx', { packets: number }>;
+  }[];
+  const { rx, tx } = links[0]!.stats64;
+  return { received: rx.packets, sent: tx.packets };
+}
+
+/** How long a VM takes to send 64 MiB to the node. */
+async function throughput(
+  t: Test,
+  node: CriNode,
+  name: string,
+): Promise<{ network: string; bits: number; seconds: number }> {
+  const pod = await CriPod.run(t, node, { name });
+  const vm = await startVm(pod);
+  await vm.log.until(/vmguest: ready/);
+  const { network } = await vmStatus(node, vm);
+  using console = await vm.attach();
+  await takeAddress(console, await pod.addresses());
+  await console.ask('ping -c 3 -W 20 10.88.0.1', ANSWERED);
+  const received = node.network.run('sh', '-c', 'socat -u TCP-LISTEN:7000 - | wc -c');
+  const began = performance.now();
+  await console.ask(
+    'until dd if=/dev/zero bs=64k count=1024 2>/dev/null | nc 10.88.0.1 7000; do :; done; echo "sent $((1 + 1))"',
+    /sent 2/,
+  );
+  t.equal(Number(await received), 64 * MIB);
+  const seconds = (performance.now() - began) / 1000;
+  console.type('poweroff');
+  await vm.exited();
+  await pod.remove();
+  return { network, bits: 64 * MIB * 8, seconds };
+}
