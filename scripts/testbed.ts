@@ -1,8 +1,8 @@
 import { writeSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { nodeShell, runInNode } from './node/boot-node.ts';
-import { makeDisks, type NodeJob } from './node/disks.ts';
-import type { NodeShape } from './node/plan-node.ts';
+import { makeDisks } from './node/disks.ts';
+import { MINIMAL_CPUS, MINIMAL_MIB, type NodeShape } from './node/plan-node.ts';
 
 /** See scripts/testbed, which starts this. */
 const USAGE = `usage: scripts/testbed run [--cpus N] [--memory MIB] [--timeout SECONDS] FILE…
@@ -14,8 +14,6 @@ const FILE_SECONDS = 600;
 /** For a machine that is busy with other things. */
 const BOOT_SECONDS = 300;
 
-const NOTHING: NodeJob = { files: [], seconds: 0 };
-
 class UsageError extends Error {}
 
 async function main(args: string[]): Promise<number> {
@@ -24,30 +22,19 @@ async function main(args: string[]): Promise<number> {
     options: { cpus: { type: 'string' }, memory: { type: 'string' }, timeout: { type: 'string' } },
     allowPositionals: true,
   });
-  const [action, ...files] = positionals;
+  const [action = '', ...files] = positionals;
   const shape: NodeShape = {
-    cpus: integer('--cpus', values.cpus ?? '2', 2),
-    memoryMib: integer('--memory', values.memory ?? '2304', 1024),
+    cpus: integer('--cpus', values.cpus ?? '2', MINIMAL_CPUS),
+    memoryMib: integer('--memory', values.memory ?? '2304', MINIMAL_MIB),
   };
   const seconds = integer('--timeout', values.timeout ?? String(FILE_SECONDS), 1);
-  if ((action === 'run') !== files.length > 0) throw new UsageError(USAGE);
-
-  switch (action) {
-    case 'build': {
-      using _disks = await makeDisks(NOTHING);
-      return 0;
-    }
-    case 'shell': {
-      using disks = await makeDisks(NOTHING);
-      return await nodeShell(shape, disks);
-    }
-    case 'run': {
-      using disks = await makeDisks({ files, seconds });
-      return await runInNode(shape, disks, stopSignal(BOOT_SECONDS + files.length * seconds));
-    }
-    default:
-      throw new UsageError(USAGE);
+  if (!['run', 'shell', 'build'].includes(action) || (action === 'run') !== files.length > 0) {
+    throw new UsageError(USAGE);
   }
+  using disks = await makeDisks({ files, seconds });
+  if (action === 'build') return 0;
+  if (action === 'shell') return await nodeShell(shape, disks);
+  return await runInNode(shape, disks, stopSignal(BOOT_SECONDS + files.length * seconds));
 }
 
 /** Aborts when somebody wants us to end, or too late. */

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -24,41 +24,44 @@ export async function nodeShell(shape: NodeShape, disks: NodeDisks): Promise<num
  */
 export async function runInNode(shape: NodeShape, disks: NodeDisks, signal: AbortSignal): Promise<number> {
   await using undo = new AsyncDisposableStack();
-  const listen = async (name: string): Promise<{ port: NodePort; connected: Promise<Socket> }> => {
-    const server = createServer();
-    const socket = join(disks.directory, name);
-    const connected = once(server, 'connection').then(([peer]) => peer as Socket);
-    server.listen(socket);
-    await once(server, 'listening');
-    undo.defer(() => void server.close());
-    return { port: { name: `testbed.${name}`, socket }, connected };
-  };
-  const [out, err, status] = [await listen('out'), await listen('err'), await listen('status')];
+  let status = Promise.resolve('');
+  const ports = [
+    undo.use(await listen(disks, 'out', (socket) => socket.pipe(process.stdout, { end: false }))).port,
+    undo.use(await listen(disks, 'err', (socket) => socket.pipe(process.stderr, { end: false }))).port,
+    undo.use(await listen(disks, 'status', (socket) => void (status = text(socket)))).port,
+  ];
   const consoleLog = join(disks.directory, 'console.log');
-  const ports = [out.port, err.port, status.port];
   const qemu = startQemu({ kind: 'run', ports, consoleLog }, shape, disks, 'ignore');
-  const kill = (): void => qemu.kill();
-  signal.addEventListener('abort', kill);
-  undo.defer(() => signal.removeEventListener('abort', kill));
+  signal.addEventListener('abort', qemu.kill);
   undo.defer(async () => {
+    signal.removeEventListener('abort', qemu.kill);
     qemu.kill();
     await qemu.ended;
   });
-  if (signal.aborted) kill();
+  if (signal.aborted) qemu.kill();
 
-  void out.connected.then((socket) => socket.pipe(process.stdout, { end: false }));
-  void err.connected.then((socket) => socket.pipe(process.stderr, { end: false }));
-  const said = status.connected.then(text);
   const ended = await qemu.ended;
   signal.throwIfAborted();
-  const answer = /^\d+$/.exec((await Promise.race([said, ''])).trim());
+  const answer = /^\d+$/.exec((await status).trim());
   if (ended === 0 && answer !== null) return Number(answer[0]);
-  const console = readFileSync(consoleLog, 'utf8').slice(-4000);
-  throw new Error(`the node ended without a result (QEMU's status ${ended}); its console:\n${console}`);
+  const console = existsSync(consoleLog) ? readFileSync(consoleLog, 'utf8').slice(-4000) : '';
+  throw new Error(`the node ended without a result (QEMU: ${ended}); its console:\n${console}`);
+}
+
+/** A socket for a port of the node. QEMU connects to it once, before the node runs, and hangs up when it ends. */
+async function listen(
+  { directory }: NodeDisks,
+  name: string,
+  onConnection: (socket: Socket) => void,
+): Promise<Disposable & { readonly port: NodePort }> {
+  const socket = join(directory, name);
+  const server = createServer(onConnection).listen(socket);
+  await once(server, 'listening');
+  return { port: { name: `testbed.${name}`, socket }, [Symbol.dispose]: () => void server.close() };
 }
 
 interface RunningQemu {
-  kill(): void;
+  readonly kill: () => void;
   /** Exit status, or the name of the signal that ended it. */
   readonly ended: Promise<number | string>;
 }

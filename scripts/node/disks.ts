@@ -4,12 +4,14 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { basename, dirname, join, relative } from 'node:path';
 import { guest } from '../../test/support/guest.ts';
 import { vmImage } from '../../test/support/vm-image.ts';
@@ -17,6 +19,8 @@ import type { NodeFiles } from './plan-node.ts';
 
 const repository = join(import.meta.dirname, '../..');
 const cache = join(repository, '.cache/node');
+/** Directories of runs: short, because sockets lie in them; the pid and something random follow. */
+const RUN = 'vmshim-node-';
 
 /** What of the work tree goes along. */
 const TREE = ['bin', 'dist', 'docs', 'proto', 'scripts', 'src', 'test', 'package.json', 'tsconfig.json'];
@@ -52,7 +56,7 @@ export interface NodeJob {
 /** The node's disks. Disposing removes the one that was made for this run. */
 export interface NodeDisks extends Disposable {
   readonly files: NodeFiles;
-  /** For sockets and logs of the run; its path is short enough for a socket. */
+  /** For sockets and logs of the run. */
   readonly directory: string;
 }
 
@@ -69,7 +73,8 @@ export async function makeDisks(job: NodeJob): Promise<NodeDisks> {
   const modules = modulesDisk();
 
   using undo = new DisposableStack();
-  const directory = mkdtempSync(join(cache, 'run-'));
+  removeLeftovers();
+  const directory = mkdtempSync(join(tmpdir(), `${RUN}${process.pid}-`));
   undo.defer(() => rmSync(directory, { recursive: true, force: true }));
   const staging = join(directory, 'staging');
   const tree = join(staging, 'tree');
@@ -93,6 +98,14 @@ export async function makeDisks(job: NodeJob): Promise<NodeDisks> {
     directory,
     [Symbol.dispose]: () => kept.dispose(),
   };
+}
+
+/** Directories of runs that were killed. */
+function removeLeftovers(): void {
+  for (const name of readdirSync(tmpdir()).filter((entry) => entry.startsWith(RUN))) {
+    const pid = name.slice(RUN.length).split('-', 1)[0] ?? '';
+    if (!existsSync(`/proc/${pid}`)) rmSync(join(tmpdir(), name), { recursive: true, force: true });
+  }
 }
 
 /** As `scripts/node/run-job` reads it, which is a shell script. */

@@ -1,8 +1,13 @@
+/** A CPU for each NUMA node. */
+export const MINIMAL_CPUS = 2;
+/** For the node itself and one small guest. */
+export const MINIMAL_MIB = 1024;
+
 /** What a caller may choose about the node. */
 export interface NodeShape {
-  /** At least 2: the first half, rounded up, is NUMA node 0's. */
+  /** At least `MINIMAL_CPUS`: the first half, rounded up, is NUMA node 0's. */
   readonly cpus: number;
-  /** In MiB. Two thirds are NUMA node 0's. */
+  /** At least `MINIMAL_MIB`. Two thirds are NUMA node 0's. */
   readonly memoryMib: number;
 }
 

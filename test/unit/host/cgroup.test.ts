@@ -74,6 +74,18 @@ for (const version of versions) {
   });
 }
 
+if (versions.includes(2)) {
+  void t.test('v2 is killed by cgroup.kill, without a signal to any process', async (t) => {
+    const cgroup = testCgroup(t, onlyVersion(2));
+    for (const { dir } of cgroup.dirs) host.makeDir(dir, 0o755);
+    const sleepers = [startSleeper(t), startSleeper(t)];
+    for (const { pid } of sleepers) joinCgroup(host, cgroup, pid);
+    const harmless = { ...native, pidfdSendSignal: () => undefined };
+    await killCgroup(host, harmless, cgroup, soon());
+    for (const { exited } of sleepers) t.equal(await exited, 'SIGKILL');
+  });
+}
+
 if (versions.includes(1)) {
   void t.test('a frozen cgroup is killed all the same', async (t) => {
     const cgroup = testCgroup(t, onlyVersion(1));
