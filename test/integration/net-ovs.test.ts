@@ -20,7 +20,7 @@ const unguarded = { queues: 1, uid: 0, guard: false };
 
 function nic(n: number, port?: PortOptions) {
   const attachment: TapAttachment = { kind: 'ovs', bridge: 'br-int', ...(port !== undefined && { port }) };
-  return { tap: `vt${n}`, attachment, guest: guestOf(n) };
+  return { tap: `vt${n}`, attachment, guest: guestOf(n), bandwidth: undefined };
 }
 
 function guestOf(n: number): GuestInterface {

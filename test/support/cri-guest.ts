@@ -10,7 +10,11 @@ export interface GuestAddressing {
 }
 
 /** Of a guest on a bridge of `POD_NETWORK`, by a TAP or beside a veth. */
-export const BRIDGED_GUEST = { prefixes: [24, 64], router: '10.88.0.1', routes: 'ip -6 route replace default via fd00:88:0:1::1 dev eth0' } as const;
+export const BRIDGED_GUEST = {
+  prefixes: [24, 64],
+  router: '10.88.0.1',
+  routes: 'ip -6 route replace default via fd00:88:0:1::1 dev eth0',
+} as const;
 
 /** Of a guest in mode `routed` with addresses of `ROUTED_NETWORK`. */
 export const ROUTED_GUEST = {

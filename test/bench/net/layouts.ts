@@ -123,7 +123,11 @@ function tap(attachment: TapAttachment, { guard = true, queues = 1 } = {}): Layo
     const gateway = routed ? ROUTER : NODE;
     const guest = guestOf(n, [{ address, prefixLength, gateway }]);
     const open = scope.use(
-      await openTapNic(lab, { tap: `vt${n}`, attachment, guest }, { queues, uid: QEMU_UID, guard }),
+      await openTapNic(
+        lab,
+        { tap: `vt${n}`, attachment, guest, bandwidth: undefined },
+        { queues, uid: QEMU_UID, guard },
+      ),
     );
     answerDhcp({ scope, lab }, open, guest);
     return {

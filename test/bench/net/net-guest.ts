@@ -62,6 +62,7 @@ export async function startNetGuest(
       accel: 'tcg',
       machineType: 'q35',
       rootDisk: undefined,
+      guestDrive: false,
       nics: [{ mac: card.mac, mtu: 1500, queues: card.queues, vhost: false }],
       firmware: { kind: 'bios' },
       aio: 'threads',

@@ -124,11 +124,17 @@ void t.test('CHECK sees what limits the guest’s bandwidth', async (t) => {
   });
 
   const tap = tapName('uid-1', 'eth0');
-  host.put(`/sys/class/net/${tap}/master/uevent`, 'INTERFACE=br0\n');
+  host.putLink(tap, { mtu: 1500, master: 'br0' });
   const queue = (kind: string, rate: number): string => JSON.stringify([{ kind, options: { rate } }]);
-  host.answer = (command) => (command.includes(` ${tap} `) ? queue('tbf', 1_000_000) : queue('tbf', 500_000));
+  const queues =
+    (sent: string) =>
+    (command: string): string => {
+      if (command.startsWith('nft')) return COUNTERS;
+      return command.includes(` ${tap} `) ? queue('tbf', 1_000_000) : sent;
+    };
+  host.answer = queues(queue('tbf', 500_000));
   t.equal(await check(), undefined);
-  host.answer = (command) => (command.includes(` ${tap} `) ? queue('tbf', 1_000_000) : queue('noqueue', 0));
+  host.answer = queues(queue('noqueue', 0));
   t.match(await check(), {
     code: 104,
     msg: /TAP vt\w+ has the bandwidth limits received 8000000 bit\/s and not/,
