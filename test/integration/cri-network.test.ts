@@ -30,10 +30,7 @@ for (const [name, way] of Object.entries<Way>(WAYS)) {
         t.ok(await first.console.ask(`ping -c 3 -W 20 ${ip}`, ANSWERED), `to ${who} at ${ip}`);
       }
     }
-    for (const ip of first.addresses) {
-      const said = await node.network.run('busybox', 'ping', '-c', '3', '-W', '20', ip);
-      t.match(said, ANSWERED, `from the node to ${ip}`);
-    }
+    await pingFromNode(t, node, first);
     const pings = first.addresses.map((ip) => `/bin/busybox ping -c 3 -W 20 ${ip} && echo "reached ${ip}"`);
     const command = ['/bin/busybox', 'sh', '-c', `${pings.join('; ')}; /bin/busybox sleep 1000`];
     const container = await neighbour.start({ image: BUSYBOX, command });
@@ -41,16 +38,7 @@ for (const [name, way] of Object.entries<Way>(WAYS)) {
       t.ok(await container.log.until(new RegExp(`reached ${ip}\\n`)), `from a container to ${ip}`);
     }
 
-    first.console[Symbol.dispose]();
-    await first.vm.stop(60);
-    const again = await first.pod.start({ stdin: true, attempt: 1 });
-    await again.log.until(/vmguest: ready/);
-    using console = await again.attach();
-    t.same(
-      await takeAddresses(console, first.addresses, way),
-      first.mac,
-      'the same MAC and IP after a restart',
-    );
+    using console = await bootAgain(t, first, way);
     const [ip = ''] = second.addresses;
     t.ok(await console.ask(`ping -c 3 -W 20 ${ip}`, ANSWERED), 'which the others see at once');
   });

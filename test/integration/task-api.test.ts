@@ -242,7 +242,7 @@ void t.test('the root file system that containerd wants mounted', async (t) => {
     'FailedPrecondition',
     /cannot mount .*\/rootfs"/,
   );
-  await refused(t, task.create(create), 'NotFound', /the image has no "\/boot"/);
+  await refused(t, task.create(create), 'InvalidArgument', /the image has no "\/boot"/);
   await task.create({ ...create, rootfs: [{ type: 'bind', source: image, options: ['rbind', 'ro'] }] });
   t.notMatch(readFileSync('/proc/self/mountinfo', 'utf8'), shim.bundle, 'nothing stays mounted');
   await shims.events.until('create', id);
