@@ -1,5 +1,5 @@
 import { type Command, UsageError } from './command.ts';
-import { readVmRecords } from './vm-directory.ts';
+import { readVmRecords } from '../vm/record-directory.ts';
 
 export const completionCommand: Command = {
   name: 'completion',

@@ -1,6 +1,6 @@
 import { vmshim } from '#wire';
 import { type ClientStream, TtrpcClient } from '../ttrpc/client.ts';
-import { CONTROL_SERVICE, type VmStatus } from './control-service.ts';
+import { CONTROL_SERVICE, type NetworkStatus, type VmStatus } from './control-service.ts';
 
 const wire = vmshim.control.v1;
 
@@ -20,6 +20,14 @@ export class ControlClient implements AsyncDisposable {
     const payload = wire.StatusRequest.encode({}).finish();
     return wire.StatusResponse.decode(
       await this.#client.call(CONTROL_SERVICE, 'Status', payload, { signal }),
+    );
+  }
+
+  /** @throws VmError Unimplemented from the shim of an earlier version. */
+  async network(signal: AbortSignal): Promise<NetworkStatus> {
+    const payload = wire.NetworkRequest.encode({}).finish();
+    return wire.NetworkResponse.decode(
+      await this.#client.call(CONTROL_SERVICE, 'Network', payload, { signal }),
     );
   }
 

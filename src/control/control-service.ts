@@ -7,9 +7,12 @@ export const CONTROL_SERVICE = 'vmshim.control.v1.Control';
 
 export type VmStatus = vmshim.control.v1.StatusResponse.$Properties;
 
+export type NetworkStatus = vmshim.control.v1.NetworkResponse.$Properties;
+
 /** What the control service needs of a VM. */
 export interface ControlTarget {
   status(): VmStatus;
+  network(signal: AbortSignal): Promise<NetworkStatus>;
   /** A live view of the console with the last `replayBytes` of its past. */
   attach(options: { replayBytes: number }): ConsoleView;
 }
@@ -23,6 +26,11 @@ export interface ConsoleView extends Disposable {
 export function controlService(target: ControlTarget): Record<string, MethodDefinition> {
   return {
     Status: { kind: 'unary', handle: () => wire.StatusResponse.encode(target.status()).finish() },
+    Network: {
+      kind: 'unary',
+      handle: async (_request, call) =>
+        wire.NetworkResponse.encode(await target.network(call.signal)).finish(),
+    },
     Console: {
       kind: 'stream',
       handle: async (request, channel, call) => {

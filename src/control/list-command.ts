@@ -5,7 +5,7 @@ import { type Command, parseCommandLine, UsageError } from './command.ts';
 import { ControlClient } from './control-client.ts';
 import type { VmStatus } from './control-service.ts';
 import { renderTable } from './table.ts';
-import { readVmRecords } from './vm-directory.ts';
+import { readVmRecords } from '../vm/record-directory.ts';
 
 /** A shim that does not answer within this time is shown as what the kernel knows of its VM. */
 const ANSWER_MS = 2_000;

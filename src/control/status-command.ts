@@ -2,7 +2,9 @@ import { VmError } from '../core/errors.ts';
 import { type Command, type CommandContext, parseCommandLine, UsageError } from './command.ts';
 import { ControlClient } from './control-client.ts';
 import type { VmStatus } from './control-service.ts';
-import { findVm, readVmRecords } from './vm-directory.ts';
+import { readVmRecords } from '../vm/record-directory.ts';
+import { describeNic, type Nic } from './nic-lines.ts';
+import { findVm } from './vm-directory.ts';
 
 export const statusCommand: Command = {
   name: 'status',
@@ -24,8 +26,11 @@ export const statusCommand: Command = {
     });
     await using client = await connectVm(context, positionals, values.namespace);
     const status = await askStatus(client, context.signal);
+    const nics = await askNics(client, context.signal);
     context.print(
-      values.json === true ? `${JSON.stringify(allFields(status), null, 2)}\n` : describe(status),
+      values.json === true
+        ? `${JSON.stringify({ ...allFields(status), nics: nics.map(allFields) }, null, 2)}\n`
+        : describe(status, nics),
     );
     return 0;
   },
@@ -45,6 +50,16 @@ async function askStatus(client: ControlClient, signal: AbortSignal): Promise<Vm
   }
 }
 
+async function askNics(client: ControlClient, signal: AbortSignal): Promise<readonly Nic[]> {
+  try {
+    return (await client.network(AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]))).nics ?? [];
+  } catch (error) {
+    // A shim that was started before an upgrade.
+    if (VmError.is(error, 'Unimplemented')) return [];
+    throw error;
+  }
+}
+
 /** The control connection of the VM that a command line names. */
 export async function connectVm(
   context: CommandContext,
@@ -59,16 +74,16 @@ export async function connectVm(
 }
 
 /** A decoded message has what is 0 or empty on its prototype only, and a script wants to find an exit status of 0. */
-function allFields(status: VmStatus): Record<string, unknown> {
+function allFields(status: object): Record<string, unknown> {
   const fields: Record<string, unknown> = {};
   for (const name in status) {
-    const value: unknown = status[name as keyof VmStatus];
+    const value: unknown = status[name as keyof typeof status];
     if (typeof value !== 'function' && !name.startsWith('$')) fields[name] = value;
   }
   return fields;
 }
 
-function describe(status: VmStatus): string {
+function describe(status: VmStatus, nics: readonly Nic[]): string {
   const time = (ms: number | null | undefined): string =>
     ms === null || ms === undefined || ms === 0 ? '' : new Date(ms).toISOString();
   const pid = (value: number | null | undefined): string =>
@@ -93,6 +108,7 @@ function describe(status: VmStatus): string {
     ['accelerator', `${status.accel ?? ''}: ${status.accelReason ?? ''}`],
     ['network', status.network ?? ''],
     ...(status.nics ?? []).map((nic): [string, string] => ['traffic', describeTraffic(nic)]),
+    ...nics.flatMap(describeNic),
     ['uuid', status.uuid ?? ''],
     ['root disk', status.rootDisk ?? ''],
     ['console log', status.consoleLog ?? ''],

@@ -10,6 +10,7 @@ import {
   parseGuestNetworkSource,
   parseMachine,
   parseNetworkMode,
+  parseSwitch,
 } from './parse-choices.ts';
 import {
   HOSTNAME_TYPE,
@@ -101,6 +102,14 @@ export const ANNOTATIONS = {
     description:
       'Ports of the host that lead to the guest, for the network `user`. Without an address: on all addresses.',
     parse: parsePortForwards,
+  },
+  'spoof-guard': {
+    type: 'on or off',
+    default: 'on',
+    example: 'off',
+    description:
+      'Whether the guest is held to the pod’s MAC and IP addresses and kept from being a router or DHCP server. `off` needs `network.allow_guard_off = true` in the config file.',
+    parse: parseSwitch,
   },
   mac: {
     type: 'a unicast MAC address',

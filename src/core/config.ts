@@ -38,6 +38,10 @@ export interface Config {
     /** Files of console log that are kept per VM, the current one included. */
     readonly logFiles: number;
   };
+  readonly network: {
+    /** Whether a pod may turn the spoof guard off by annotation. */
+    readonly allowGuardOff: boolean;
+  };
   /** Absolute paths of the UEFI firmware and of the template for its variables. */
   readonly firmware: { readonly uefiCode: string; readonly uefiVars: string };
   /** What a VM gets where neither its annotations nor its limits say otherwise. */
@@ -75,6 +79,7 @@ const SCHEMA = {
     log_bytes: bytes('8Mi', 64 << 10),
     log_files: number('a whole number from 1 to 100', 2, (n) => n >= 1 && n <= 100),
   },
+  network: { allow_guard_off: flag(false) },
   firmware: {
     uefi_code: path('/usr/share/OVMF/OVMF_CODE_4M.fd'),
     uefi_vars: path('/usr/share/OVMF/OVMF_VARS_4M.fd'),
@@ -101,7 +106,9 @@ export function parseConfig(toml: string, origin: string): Config {
   });
   root.expectOnly(SCHEMA);
   const [log, firmware, defaults] = [root.table('console'), root.table('firmware'), root.table('defaults')];
+  const network = root.table('network');
   log.expectOnly(SCHEMA.console);
+  network.expectOnly(SCHEMA.network);
   firmware.expectOnly(SCHEMA.firmware);
   defaults.expectOnly(SCHEMA.defaults);
   return {
@@ -115,6 +122,7 @@ export function parseConfig(toml: string, origin: string): Config {
       logBytes: log.read('log_bytes', SCHEMA.console.log_bytes),
       logFiles: log.read('log_files', SCHEMA.console.log_files),
     },
+    network: { allowGuardOff: network.read('allow_guard_off', SCHEMA.network.allow_guard_off) },
     firmware: {
       uefiCode: firmware.read('uefi_code', SCHEMA.firmware.uefi_code),
       uefiVars: firmware.read('uefi_vars', SCHEMA.firmware.uefi_vars),
@@ -198,6 +206,14 @@ function path(fallback: string): Key<string> {
 
 function word<T extends string>(type: string, fallback: T, parse: (text: string) => T | undefined): Key<T> {
   return { type, fallback, parse: (value) => (typeof value === 'string' ? parse(value) : undefined) };
+}
+
+function flag(fallback: boolean): Key<boolean> {
+  return {
+    type: 'true or false',
+    fallback,
+    parse: (value) => (typeof value === 'boolean' ? value : undefined),
+  };
 }
 
 function number(type: string, fallback: number, accepts: (value: number) => boolean): Key<number> {

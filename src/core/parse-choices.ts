@@ -22,6 +22,8 @@ export const parseGuestDataKind = oneOf<GuestDataKind>([
 ]);
 export const parseGuestNetworkSource = oneOf<GuestNetworkSource>(['static', 'dhcp']);
 
+export const parseSwitch = oneOf<'on' | 'off'>(['on', 'off']);
+
 /** The name of a model alone: features after a comma would be options of QEMU's that nobody looked at. */
 export function parseCpuModel(text: string): CpuModel | undefined {
   return /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(text) ? text : undefined;

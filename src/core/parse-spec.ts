@@ -191,7 +191,17 @@ function parseNetwork(
       `annotation ${ANNOTATION_PREFIX}network is "${mode}" but there is no pod network: set it to "user" or "none"`,
     );
   }
-  return { mode: 'pod', wanted: mode === 'pod' ? 'any' : mode, mac: said.mac };
+  const wanted = mode === 'pod' ? 'any' : mode;
+  return { mode: 'pod', wanted, mac: said.mac, guard: parseGuard(said, config) };
+}
+
+function parseGuard(said: AnnotationValues, config: Config): boolean {
+  if (said['spoof-guard'] !== 'off') return true;
+  if (config.network.allowGuardOff) return false;
+  throw new VmError(
+    'InvalidArgument',
+    `annotation ${ANNOTATION_PREFIX}spoof-guard is "off", which this node does not allow: remove it, or set network.allow_guard_off = true in the config file`,
+  );
 }
 
 /** A pod with `hostNetwork` has no network namespace in its sandbox's spec. */

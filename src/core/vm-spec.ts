@@ -72,6 +72,8 @@ export type NetworkSpec =
       readonly wanted: 'any' | 'tap' | 'netns';
       /** What the first card’s address must be; undefined leaves it to the CNI plugin. */
       readonly mac: string | undefined;
+      /** Whether the spoof guard holds the guest to its own addresses. */
+      readonly guard: boolean;
     };
 
 /** A TCP or UDP port of the host that QEMU's own network hands to the guest. */

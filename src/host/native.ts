@@ -38,6 +38,11 @@ export interface Native {
   /** TUNSETIFF: attaches a descriptor of /dev/net/tun to the interface `name`; returns the name the kernel chose. */
   tunSetIff(fd: number, name: string, flags: number): string;
   tunSetInt(fd: number, option: TunOption, value: number): void;
+  /**
+   * TUNATTACHFILTER: from now on the TAP drops, of what goes to its reader, every frame that `filter`, an array of struct
+   * sock_filter, returns 0 for. For all of its queues, whoever has them open.
+   */
+  tunAttachFilter(fd: number, filter: Uint8Array): void;
 
   /**
    * A non-blocking packet(7) socket that sees what comes in by the interface `ifName` of the calling thread's network
@@ -53,6 +58,8 @@ export interface Native {
    * descriptor returned is closed.
    */
   catchLoopback(netns: number, listener: number): number;
+  /** SO_MARK: the mark that filters of this machine see on all that a socket sends; it never leaves the machine. */
+  setMark(fd: number, mark: number): void;
   /**
    * Calls `onReady` in the event loop, again and again, as long as `fd` has something to read; does not keep the loop
    * alive. `failed` means that the descriptor has an error to be read and that the watch has stopped: `unwatch` it and

@@ -18,6 +18,8 @@ export interface PacketSocketOptions {
   readonly netns?: string;
   /** Array of struct sock_filter (linux/filter.h): what it returns 0 for never wakes us up. */
   readonly filter: Uint8Array;
+  /** Mark on what is sent, for filters of this machine; none when absent. */
+  readonly mark?: number;
   /** How many frames are looked at in each `windowMs`; when they are used up the kernel keeps or drops the others. */
   readonly budget: { readonly frames: number; readonly windowMs: number };
   /** One frame from its destination address on. The bytes are valid during the call only. Must not throw. */
@@ -50,6 +52,8 @@ export function openPacketSocket(native: Native, options: PacketSocketOptions): 
     );
   const fd = options.netns === undefined ? open() : inNetworkNamespace(native, options.netns, open);
   try {
+    const { mark } = options;
+    if (mark !== undefined) withErrno('mark a packet socket', () => native.setMark(fd, mark));
     return new LinuxPacketSocket(native, fd, options);
   } catch (error) {
     closeSync(fd);

@@ -1,23 +1,30 @@
 import type { Host } from '../host/host.ts';
+import { withErrno } from '../host/linux-errno.ts';
 import { attachTap, detachTap } from './attach-tap.ts';
-import { applyGuard, removeGuard } from './guard.ts';
+import { deliveryFilter } from './delivery-filter.ts';
+import type { Router6 } from './dhcp/lease6.ts';
+import { applyGuard, type GuardEntry, removeGuard } from './guard.ts';
 import { guardMirroredTap, guardTap } from './guard-point.ts';
 import type { GuestInterface, TapHandover } from './guest-network.ts';
 import { applyShape, makeShaper, removeShaper, type Shape, shaperName } from './shape.ts';
 import { settleAll } from './settle-all.ts';
-import { openTap, type Tap, type TapDeps } from './tap.ts';
+import { openTap, type Tap, type TapDeps, type TapRequest } from './tap.ts';
 import { applyMirror, removeMirror } from './tc-mirror.ts';
 
 export interface NicOptions {
   readonly queues: number;
   /** The user QEMU runs as. */
   readonly uid: number;
-  /** Whether the guest is held to its own addresses. */
+  /** Whether the guest is held to its own addresses, and its addresses are told by us alone. */
   readonly guard: boolean;
+  /** What is called when the node's rules were not there, though other guests may rely on them. */
+  readonly onNewRules?: () => Promise<void>;
 }
 
 /** A NIC of mode `tap`, as it was handed over. */
-export type NodeNic = Pick<TapHandover, 'tap' | 'attachment' | 'guest' | 'bandwidth'>;
+export interface NodeNic extends Pick<TapHandover, 'tap' | 'attachment' | 'guest' | 'bandwidth'> {
+  readonly router6?: Router6 | undefined;
+}
 
 /** A NIC of mode `netns`: the pod's link it stands for, and the TAP beside it. */
 export interface PodNic {
@@ -40,15 +47,14 @@ export async function openTapNic(
   const { host } = deps;
   const { tap: name, attachment, guest } = nic;
   await using undo = new AsyncDisposableStack();
-  const tap = openTap(deps, { name, netns: undefined, ...options });
+  const tap = openGuestTap(deps, { name, netns: undefined }, options);
   undo.use(tap);
   undo.defer(() => closeTapNic(host, nic).catch(ignore));
   const shape = shapeOf(nic, options);
   if (shape !== undefined) await makeShaper(host, shape, signal);
-  const shaper = shape?.sender === 'guard' ? shaperName(name) : undefined;
   await settleAll([
     attachTap(host, name, attachment, guest, { guarded: options.guard, signal }),
-    ...(options.guard ? [applyGuard(host, guardTap(name, attachment, shaper), guest, signal)] : []),
+    ...(options.guard ? [guardOnNode(host, guardEntry(nic), options, signal)] : []),
     ...(shape === undefined ? [] : [applyShape(host, shape, signal)]),
   ]);
   undo.move();
@@ -59,10 +65,51 @@ export async function openTapNic(
  * A frame that comes back from the shaper has passed the TAP's own hooks already. So where the guard is one of those, it must
  * come before, and lead there itself; a bridge's guard comes after it anyway.
  */
-function shapeOf({ tap, attachment, guest, bandwidth }: NodeNic, { guard }: NicOptions): Shape | undefined {
+function shapeOf(
+  { tap, attachment, guest, bandwidth }: NodeNic,
+  { guard }: Pick<NicOptions, 'guard'>,
+): Shape | undefined {
   if (bandwidth === undefined) return undefined;
   const guarded = guard && attachment.kind !== 'bridge' && bandwidth.sent !== undefined;
   return { tap, mtu: guest.mtu, bandwidth, sender: guarded ? 'guard' : 'tc' };
+}
+
+/** What the guard has of a NIC of mode `tap`. */
+export function guardEntry(nic: NodeNic): GuardEntry {
+  const { tap, attachment, guest, router6 } = nic;
+  const known = router6?.kind === 'link-local' ? { router6: router6.address } : {};
+  const shaper = shapeOf(nic, { guard: true })?.sender === 'guard' ? shaperName(tap) : undefined;
+  return { point: guardTap(tap, attachment, shaper), guest: { ...guest, ...known } };
+}
+
+async function guardOnNode(
+  host: Host,
+  { point, guest }: GuardEntry,
+  { onNewRules }: NicOptions,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const rules = await applyGuard(host, point, guest, signal);
+  if (rules === 'made') await onNewRules?.();
+}
+
+/** A TAP that, guarded, delivers what it may from the first frame on. */
+function openGuestTap(
+  deps: TapDeps,
+  place: Pick<TapRequest, 'name' | 'netns'>,
+  { queues, uid, guard }: NicOptions,
+): Tap {
+  const tap = openTap(deps, { ...place, queues, uid });
+  const [first] = tap.queues;
+  if (!guard || first === undefined) return tap;
+  try {
+    withErrno(`filter what the TAP ${place.name} delivers`, () =>
+      deps.native.tunAttachFilter(first.fd, deliveryFilter()),
+    );
+    return tap;
+  } catch (error) {
+    tap[Symbol.dispose]();
+    throw error;
+  }
 }
 
 /** Takes away what the end of the TAP does not: its guard, its shaper and a port of OVS. Idempotent, with or without TAP and guard. */
@@ -88,7 +135,7 @@ export async function openPodNic(
   const { host } = deps;
   const mirror = { netns, tap: name, link: guest.ifName, mtu: guest.mtu };
   await using undo = new AsyncDisposableStack();
-  const tap = openTap(deps, { name, netns, ...options });
+  const tap = openGuestTap(deps, { name, netns }, options);
   undo.use(tap);
   undo.defer(() => closePodNic(host, { netns, tap: name, guest }).catch(ignore));
   await settleAll([

@@ -32,10 +32,13 @@ const SETS = [
 /**
  * Frames are accepted for what they are, never for not being something: a rule whose field a truncated frame lacks does
  * not match.
- * - Protocols other than IP and ARP are no business of a pod; RARP (0x8035) is how QEMU announces a guest that has moved.
+ * - Protocols other than IP and ARP are no business of a pod; RARP (0x8035) requests are how QEMU announces a guest that
+ *   has moved.
  * - VLAN tags are for ports with a trunk only. Which VLANs is for the bridge to say, and who has which address in them is
  *   nobody's knowledge here.
  * - DHCP clients look at the port they get a reply on, not at the one it came from, so both are refused.
+ * - What a guest asks of DHCP servers and routers has been answered on its TAP already (src/net/dhcp), and is nobody else's
+ *   business: it ends here without being counted, since there is nothing wrong with it. So does IGMP before the address.
  * - Link-local IPv6 addresses are the guest's choice (RFC 7217 and Windows make them at random), except those of routers
  *   and the ones that other guests have by their MAC address (RFC 4291, appendix A).
  * - A fragment can hide what it is a fragment of, and nothing that works on the local link needs any (RFC 6980).
@@ -58,16 +61,19 @@ const CHAINS: Readonly<Record<string, readonly string[]>> = {
   guest_ipv4: [
     'udp sport 67 goto bad_dhcp',
     'udp dport 68 goto bad_dhcp',
+    'iifname . ip saddr @ipv4s udp dport 67 drop',
     'iifname . ip saddr @ipv4s accept',
-    'ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept',
+    'ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 drop',
+    'ip saddr 0.0.0.0 ip protocol igmp drop',
     'goto bad_address',
   ],
   guest_ipv6_source: [
-    'iifname . @nh,64,128 @ipv6s accept',
+    'iifname . @nh,64,128 @ipv6s goto guest_ipv6_sound',
     '@nh,64,128 @reserved6 goto bad_address',
-    'ip6 saddr fe80::/10 accept',
+    'ip6 saddr fe80::/10 goto guest_ipv6_sound',
     'goto bad_address',
   ],
+  guest_ipv6_sound: ['udp dport 547 drop', 'icmpv6 type nd-router-solicit drop', 'accept'],
   guest_nd_source: ['ip6 saddr :: accept', 'goto guest_ipv6_source'],
   guest_nd: [
     'iifname . @th,64,128 @ipv6s goto guest_nd_source',
@@ -84,12 +90,15 @@ const CHAINS: Readonly<Record<string, readonly string[]>> = {
     'ip6 daddr { fe80::/10, ff02::/16 } exthdr frag exists goto bad_nd',
     'icmpv6 type nd-neighbor-advert goto guest_nd',
     'ip6 saddr :: icmpv6 type nd-neighbor-solicit goto guest_nd',
-    'ip6 saddr :: icmpv6 type { nd-router-solicit, mld-listener-report, mld2-listener-report } accept',
+    'ip6 saddr :: icmpv6 type nd-router-solicit drop',
+    'ip6 saddr :: icmpv6 type { mld-listener-report, mld2-listener-report } accept',
     'goto guest_ipv6_source',
   ],
+  // Nothing but a request (3) from no IPv4 address, which no server answers with anything but the truth.
+  guest_rarp: ['@nh,48,16 3 @nh,112,32 0 accept', 'goto bad_protocol'],
   guest: [
     'iifname . ether saddr @macs ether type vmap ' +
-      '{ arp : goto guest_arp, ip : goto guest_ipv4, ip6 : goto guest_ipv6, 0x8035 : accept }',
+      '{ arp : goto guest_arp, ip : goto guest_ipv4, ip6 : goto guest_ipv6, 0x8035 : goto guest_rarp }',
     'iifname @trunks iifname . ether saddr @macs ether type 8021q accept',
     'iifname . ether saddr @macs goto bad_protocol',
     'goto bad_mac',

@@ -1,22 +1,27 @@
 import { VmError } from '../core/errors.ts';
 import { canonicalIp, ipFamily } from './cni/ip-address.ts';
+import { MADE_UP_ROUTERS } from './dhcp/guest-lease.ts';
+import { linkLocalOf, parseIp, parseMac } from './dhcp/ip-bytes.ts';
 import type { GuestInterface } from './guest-network.ts';
 import type { GuardPoint } from './guard-point.ts';
 import { GUARD_PRIORITY, GUARD_REASONS, guardRules } from './guard-rules.ts';
 
-/** What a guest may use. */
-export type GuardedGuest = Pick<GuestInterface, 'mac' | 'addresses' | 'routes'>;
+/** What a guest may use, and what nobody may. */
+export interface GuardedGuest extends Pick<GuestInterface, 'mac' | 'addresses' | 'routes'> {
+  /** Link-local IPv6 address that the guest's router has beside the one in `routes`. */
+  readonly router6?: string;
+}
 
 /** Lets a guest into the sets, for a table that has our rules; idempotent, counters are kept. */
 export function renderGuard(point: GuardPoint, guest: GuardedGuest): string {
   const { table, marker } = guardRules(point.hook);
-  const gateways = routersOf(guest);
+  const routers = routersOf(guest);
   return lines([
     `flush chain ${table} ${marker}`,
     ...ownElements(point, guest).map((element) => `add element ${table} ${element}`),
     ...(point.trunk ? [`add element ${table} ${trunkElement(point)}`] : []),
     // They are many guests' routers, so they stay when this one goes.
-    ...(gateways.length > 0 ? [`add element ${table} reserved6 { ${gateways.join(', ')} }`] : []),
+    `add element ${table} reserved6 { ${routers.join(', ')} }`,
     ...(point.hook === 'bridge' ? [] : hookChains(point, table)),
   ]);
 }
@@ -36,7 +41,7 @@ export function renderUnguard(point: GuardPoint, guest: GuardedGuest): string {
 function ownElements({ tap }: GuardPoint, { mac, addresses }: GuardedGuest): string[] {
   const name = `"${tap}"`;
   const all = addresses.map(({ address }) => checkAddress(address));
-  const byMac = linkLocalOf(checkMac(mac));
+  const byMac = number(linkLocalOf(checkMac(mac)));
   const ipv4s = all.filter((address) => ipFamily(address) === 4);
   const ipv6s = [...new Set([...all.filter((address) => ipFamily(address) === 6).map(bits), byMac])];
   return [
@@ -78,30 +83,23 @@ function chainsOf(tap: string): [guard: string, forward: string] {
   return [`guard_${tap}`, `forward_${tap}`];
 }
 
-/** Link-local IPv6 gateways. */
-function routersOf({ addresses, routes }: GuardedGuest): string[] {
-  const gateways = [...addresses, ...routes].flatMap(({ gateway }) =>
-    gateway === undefined ? [] : [gateway],
-  );
-  const routers = gateways.map(checkAddress).filter((address) => /^fe[89ab]/.test(address));
-  return [...new Set(routers.map(bits))];
-}
-
-/** RFC 4291, appendix A: what a guest makes of its MAC address unless it is told otherwise. */
-function linkLocalOf(mac: string): string {
-  const [first = 0, ...rest] = mac.split(':').map((pair) => Number.parseInt(pair, 16));
-  const id = [first ^ 0x02, ...rest.slice(0, 2), 0xff, 0xfe, ...rest.slice(2)];
-  return `0xfe80000000000000${id.map((byte) => byte.toString(16).padStart(2, '0')).join('')}`;
+/** Link-local IPv6 addresses that stand for routers. */
+function routersOf({ addresses, routes, router6 }: GuardedGuest): string[] {
+  const gateways = [...addresses, ...routes].map(({ gateway }) => gateway);
+  const routers = [...gateways, router6]
+    .filter((address) => address !== undefined)
+    .map(checkAddress)
+    .filter((address) => /^fe[89ab]/.test(address));
+  return [...new Set([...MADE_UP_ROUTERS.map(number), ...routers.map(bits)])];
 }
 
 /** An IPv6 address, in canonical text, as the number nft takes for raw bits. */
 function bits(address: string): string {
-  const [head = '', tail] = address.split('::');
-  const groups = (text: string): string[] => (text === '' ? [] : text.split(':'));
-  const before = groups(head);
-  const after = groups(tail ?? '');
-  const zeros = new Array<string>(8 - before.length - after.length).fill('0');
-  return `0x${[...before, ...zeros, ...after].map((group) => group.padStart(4, '0')).join('')}`;
+  return number(parseIp(address) ?? new Uint8Array());
+}
+
+function number(bytes: Uint8Array): string {
+  return `0x${Buffer.from(bytes).toString('hex')}`;
 }
 
 function checkAddress(address: string): string {
@@ -113,8 +111,9 @@ function checkAddress(address: string): string {
   );
 }
 
-function checkMac(mac: string): string {
-  if (/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/.test(mac)) return mac;
+function checkMac(mac: string): Uint8Array {
+  const bytes = /[A-F]/.test(mac) ? undefined : parseMac(mac);
+  if (bytes !== undefined) return bytes;
   throw new VmError(
     'InvalidArgument',
     `${JSON.stringify(mac)} is no MAC address the guard could check; use six pairs of lower-case hex digits`,

@@ -8,10 +8,18 @@ import { execInNetns } from './ip-command.ts';
 /** Frames of a guest that went nowhere, by reason. */
 export type GuardCounters = Readonly<Record<GuardReason, number>>;
 
+/** A guest that is, or should be, held to its own at one place. */
+export interface GuardEntry {
+  readonly point: GuardPoint;
+  readonly guest: GuardedGuest;
+}
+
 /**
  * From now on lets out of the guest what has its own MAC and IP addresses only; see guard-rules.ts for the rest. One nft
  * transaction. Idempotent; counters are kept. For hook `ingress` the TAP and the
  * link it is forwarded to must exist.
+ * @returns `made` where the node had no rules: this is its first guest, or somebody emptied nftables and the other guests'
+ * entries are gone as well, see `restoreGuards`.
  * @throws VmError FailedPrecondition when the node cannot do it; InvalidArgument for an address that is none.
  */
 export async function applyGuard(
@@ -19,16 +27,39 @@ export async function applyGuard(
   point: GuardPoint,
   guest: GuardedGuest,
   signal?: AbortSignal,
-): Promise<void> {
+): Promise<'added' | 'made'> {
   const entry = renderGuard(point, guest);
   try {
     // The rules are there from the first VM of the node on, and making them takes ten times as long as using them. A
     // pod's namespace is new, though.
-    if (point.netns === undefined && (await tryEntry(host, entry, signal))) return;
+    if (point.netns === undefined && (await tryEntry(host, entry, signal))) return 'added';
     await nft(host, point, `${guardRules(point.hook).script}${entry}`, signal);
+    return 'made';
   } catch (error) {
     throw explain(error, point);
   }
+}
+
+/**
+ * Brings back what `nft flush ruleset` took from guests of the node's namespace; counters begin anew. One transaction for
+ * each, because a guest may end meanwhile, with its TAP.
+ * @returns the TAPs whose guard could not be brought back.
+ */
+export async function restoreGuards(
+  host: Host,
+  entries: readonly GuardEntry[],
+  signal?: AbortSignal,
+): Promise<string[]> {
+  const lost: string[] = [];
+  for (const { point, guest } of entries) {
+    try {
+      await applyGuard(host, point, guest, signal);
+    } catch (error) {
+      if (!VmError.is(error, 'FailedPrecondition')) throw error;
+      lost.push(point.tap);
+    }
+  }
+  return lost;
 }
 
 /** Idempotent; a table or namespace that is gone is fine. The TAP need not exist any more. */

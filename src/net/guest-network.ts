@@ -33,6 +33,8 @@ export interface GuestRoute {
 export interface GuestDns {
   readonly nameservers: readonly string[];
   readonly search: readonly string[];
+  /** Of resolv.conf(5), such as `ndots:5`; absent where nobody told any. DHCP cannot tell them, files can. */
+  readonly options?: readonly string[];
 }
 
 /** How a TAP in the node's network namespace meets the rest of the network. */

@@ -148,6 +148,7 @@ function parseRate(field: JsonField): RateLimit | undefined {
 
 function parseGuest(field: JsonField): GuestInterface {
   const dns = field.at('dns');
+  const options = texts(dns.at('options'), 'an option');
   return {
     ifName: field.at('ifName').requiredText(IF_NAME_TYPE, ifNameOf),
     mac: field.at('mac').requiredText(MAC_TYPE, parseMac),
@@ -156,10 +157,8 @@ function parseGuest(field: JsonField): GuestInterface {
     routes: field.at('routes').list().map(parseRoute),
     dns: {
       nameservers: dns.at('nameservers').list().map(parseAnyIp),
-      search: dns
-        .at('search')
-        .list()
-        .map((entry) => entry.requiredText('a domain', (text) => text || undefined)),
+      search: texts(dns.at('search'), 'a domain'),
+      ...(options.length > 0 && { options }),
     },
   };
 }
@@ -176,6 +175,10 @@ function parseRoute(field: JsonField): GuestRoute {
     destination: field.at('destination').requiredText('a CIDR', (text) => parsePrefix(text)?.text),
     gateway: field.at('gateway').parsedText('an IP address', canonicalIp),
   };
+}
+
+function texts(field: JsonField, wanted: string): string[] {
+  return field.list().map((entry) => entry.requiredText(wanted, (text) => text || undefined));
 }
 
 function parseAnyIp(field: JsonField): string {

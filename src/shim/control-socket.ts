@@ -1,8 +1,14 @@
 import { createServer } from 'node:net';
-import { CONTROL_SERVICE, controlService, type VmStatus } from '../control/control-service.ts';
+import {
+  CONTROL_SERVICE,
+  controlService,
+  type NetworkStatus,
+  type VmStatus,
+} from '../control/control-service.ts';
 import { describeExit } from '../core/exit.ts';
 import type { Native } from '../host/native.ts';
 import { TtrpcServer } from '../ttrpc/server.ts';
+import type { NicStatus } from '../vm/nic-status.ts';
 import { VERSION } from '../vm/version.ts';
 import { nicTraffic } from './nic-traffic.ts';
 import type { VmTask } from './vm-task.ts';
@@ -14,7 +20,11 @@ export async function serveControl(native: Native, task: VmTask): Promise<AsyncD
   const server = new TtrpcServer();
   server.addService(
     CONTROL_SERVICE,
-    controlService({ status: () => statusOf(task), attach: (options) => task.hub.attach(options) }),
+    controlService({
+      status: () => statusOf(task),
+      network: async (signal) => networkOf(await task.machine.nicStatus(signal)),
+      attach: (options) => task.hub.attach(options),
+    }),
   );
   const listener = createServer();
   server.serve(listener);
@@ -62,4 +72,24 @@ function statusOf({ machine, request, status, exit }: VmTask): VmStatus {
     qemuVersion: facts.qemuVersion,
     nics: machine.nicCounters().map(nicTraffic),
   };
+}
+
+function networkOf(nics: readonly NicStatus[]): NetworkStatus {
+  return {
+    nics: nics.map(({ tap, guest, guard, dhcp }) => ({
+      ifName: guest.ifName,
+      tap,
+      mac: guest.mac,
+      addresses: guest.addresses.map(({ address, prefixLength }) => `${address}/${prefixLength}`),
+      nameservers: [...guest.dns.nameservers],
+      guard: guard.kind,
+      guardProblem: guard.kind === 'unknown' ? guard.reason : '',
+      dropped: guard.kind === 'on' ? counts(guard.dropped) : [],
+      dhcp: counts(dhcp),
+    })),
+  };
+}
+
+function counts(counters: Readonly<Record<string, number | undefined>>): { name: string; value: number }[] {
+  return Object.entries(counters).flatMap(([name, value = 0]) => (value > 0 ? [{ name, value }] : []));
 }

@@ -48,6 +48,7 @@ export async function createVmTask(
       bundle: request.bundle,
       rootfs: rootfsOf(request.bundle, request.rootfs, bundle),
       netns,
+      resolvConf: bundle.resolvConf ?? sandbox?.resolvConf,
       shimSocket: deps.shimSocket,
       timeline,
     },

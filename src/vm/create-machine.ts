@@ -22,6 +22,7 @@ import { makeGuestDrive } from './guest-drive.ts';
 import { answerDhcp, type GuestNics, plugNics } from './guest-nics.ts';
 import { KEY_VARIABLE } from './marked-process.ts';
 import { countedNic, type NicPlan, planNics } from './nic-plan.ts';
+import { readNicStatus } from './nic-status.ts';
 import { forwardPorts, type PortForward } from './port-forward.ts';
 import { type VmNames, vmNames } from './names.ts';
 import { makeOwnDirectory } from './own-directory.ts';
@@ -54,7 +55,7 @@ export async function createMachine(
   ]);
 
   await reclaim(deps, names.record, signal);
-  const nicPlans = await planNics({ host, native }, spec, config.stateDir, request.netns, signal);
+  const nicPlans = await planNics(deps, spec, { ...request, stateDir: config.stateDir }, signal);
   await using undo = new AsyncDisposableStack();
   const release = async (): Promise<void> => {
     await cleanUpTask({ host, native }, names.record, AbortSignal.timeout(UNDO_MS));
@@ -78,12 +79,12 @@ export async function createMachine(
   using guestDrive = await makeGuestDrive(host, spec, drivePlace, nicPlans);
   timeline.mark('guest-data-ready');
   createCgroup(host, cgroup);
-  using nics = await plugNics(deps, nicPlans, { spec, uid: names.uid }, signal);
+  using nics = await plugNics(deps, nicPlans, { spec, uid: names.uid, stateDir: config.stateDir }, signal);
   const parts = { request, names, cgroup, files, guestDrive, nics, accel, version, recorder };
   const qemu = await startQemu(deps, parts, signal);
   applyCpuResources(host, cgroup, spec.resources);
   const services = new DisposableStack();
-  services.use(answerDhcp(deps, nicPlans, spec.guestData.hostname));
+  const dhcp = services.use(answerDhcp(deps, nicPlans, spec.guestData.hostname));
   const forward = services.use(forwardPorts(deps, nicPlans, request.netns));
   undo.move();
   return new Machine({
@@ -93,6 +94,7 @@ export async function createMachine(
     facts: facts({ files, accel, version, cgroup, spec, qemu, nics, forward }),
     qemu,
     services,
+    nicStatus: (signal) => readNicStatus(host, nicPlans, dhcp, signal),
     timeline,
     log,
     oomKilled: () => (readCgroupStats(host, cgroup).memory?.oomKills ?? 0) > 0,

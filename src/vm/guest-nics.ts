@@ -1,12 +1,15 @@
 import type { VmSpec } from '../core/vm-spec.ts';
 import { openPodNic, openTapNic } from '../net/attach-nic.ts';
 import { describeBandwidth } from '../net/bandwidth.ts';
-import { type DhcpResponder, openDhcpResponder } from '../net/dhcp/dhcp-responder.ts';
+import { type DhcpCounters, openDhcpResponder } from '../net/dhcp/dhcp-responder.ts';
+import { restoreGuards } from '../net/guard.ts';
+import { tapMac } from '../net/tap-name.ts';
 import { openVhost } from '../net/vhost.ts';
 import type { FdRole } from '../qemu/plan-fds.ts';
 import type { TapNic } from '../qemu/qemu-input.ts';
 import type { MachineDeps } from './machine-request.ts';
 import type { NicPlan } from './nic-plan.ts';
+import { runningGuards } from './running-guards.ts';
 
 /** The cards of a VM, plugged in. Disposing closes our descriptors; QEMU's copies keep the TAPs. */
 export interface GuestNics extends Disposable {
@@ -24,19 +27,21 @@ const MAX_QUEUES = 8;
  * The plans must be in the record before: what fails, or is left by a crash, is undone by `unplugNics`.
  */
 export async function plugNics(
-  { host, native }: MachineDeps,
+  deps: MachineDeps,
   plans: readonly NicPlan[],
-  { spec, uid }: { spec: VmSpec; uid: number },
+  { spec, uid, stateDir }: { spec: VmSpec; uid: number; stateDir: string },
   signal: AbortSignal,
 ): Promise<GuestNics> {
+  const { host, native } = deps;
   using open = new DisposableStack();
+  const onNewRules = (): Promise<void> => restoreOthers(deps, stateDir, signal);
   const fds = new Map<FdRole, number>();
   const nics: TapNic[] = [];
   const summary: string[] = [];
   const queues = Math.min(spec.vcpus, MAX_QUEUES);
   for (const [index, plan] of plans.entries()) {
     const { mac, mtu, ifName } = plan.guest;
-    const options = { queues, uid, guard: true };
+    const options = { queues, uid, guard: plan.guarded, onNewRules };
     const tap = open.use(
       plan.kind === 'tap'
         ? await openTapNic({ host, native }, plan, options, signal)
@@ -66,22 +71,50 @@ export async function plugNics(
   };
 }
 
-/** Tells the guest its addresses for as long as the VM lives; what is disposed with it is every card's responder. */
+/** The guard's rules were gone, and the entries of VMs that run now with them, unless this is the first one. */
+async function restoreOthers(
+  { host, log }: MachineDeps,
+  stateDir: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const others = runningGuards(host, stateDir);
+  if (others.length === 0) return;
+  const lost = await restoreGuards(host, others, signal);
+  log.warn('the spoof guard of this node was gone and is back', {
+    taps: others.length,
+    lost: lost.join(' '),
+  });
+}
+
+/** Everything that answers the guest while the VM lives. */
+export interface GuestServices extends Disposable {
+  /** In the order of the cards. */
+  dhcpCounters(): DhcpCounters[];
+}
+
+/** Tells the guest its addresses for as long as the VM lives, by a responder for every card. */
 export function answerDhcp(
   { native, log }: MachineDeps,
   plans: readonly NicPlan[],
   hostname: string,
-): Disposable {
+): GuestServices {
   using open = new DisposableStack();
-  for (const plan of plans) {
-    const responder: DhcpResponder = openDhcpResponder(native, {
-      ifName: plan.tap,
-      ...(plan.kind === 'netns' && { netns: plan.netns }),
-      guest: plan.guest,
-      hostname,
-      logger: log,
-    });
-    open.use(responder);
-  }
-  return open.move();
+  const responders = plans.map((plan) =>
+    open.use(
+      openDhcpResponder(native, {
+        ifName: plan.tap,
+        ...(plan.kind === 'netns' && { netns: plan.netns }),
+        guest: plan.guest,
+        hostname,
+        ...(plan.router6 !== undefined && { router6: plan.router6 }),
+        ...(plan.kind === 'tap' && plan.attachment.kind === 'routed' && { nodeMac: tapMac(plan.guest.mac) }),
+        logger: log,
+      }),
+    ),
+  );
+  const kept = open.move();
+  return {
+    dhcpCounters: () => responders.map((responder) => responder.counters()),
+    [Symbol.dispose]: () => kept.dispose(),
+  };
 }

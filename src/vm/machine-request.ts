@@ -19,6 +19,8 @@ export interface MachineRequest {
   readonly rootfs: Rootfs;
   /** The pod's network namespace; undefined for a bare container or a pod in the node's own. */
   readonly netns: string | undefined;
+  /** Path of the pod's resolv.conf on the host; undefined where there is none. */
+  readonly resolvConf: string | undefined;
   /** The socket this shim serves containerd on. */
   readonly shimSocket: string;
   readonly timeline: Timeline;

@@ -10,6 +10,7 @@ import { balloon, cont, quit, stop, systemPowerdown } from '../qemu/qmp-commands
 import { parseVmEvent, type VmEvent } from '../qemu/qmp-events.ts';
 import { expectState, type MachineEvent, type MachineState, next } from './machine-state.ts';
 import type { VmNames } from './names.ts';
+import type { NicStatus } from './nic-status.ts';
 import { signalAction } from './signals.ts';
 import type { Timeline } from './timeline.ts';
 
@@ -22,6 +23,7 @@ export interface MachineParts {
   readonly qemu: QemuProcess;
   /** What serves the guest while it lives: its DHCP responders, and the way of forwarded ports. */
   readonly services: Disposable;
+  readonly nicStatus: (signal: AbortSignal) => Promise<NicStatus[]>;
   readonly timeline: Timeline;
   readonly log: Logger;
   /** Whether the kernel's OOM killer has struck in the VM's cgroup. */
@@ -162,6 +164,11 @@ export class Machine {
       );
     }
     await balloon(this.#parts.qemu.qmp, bytes, { signal });
+  }
+
+  /** How the cards of the pod's network are doing. */
+  nicStatus(signal: AbortSignal): Promise<NicStatus[]> {
+    return this.#parts.nicStatus(signal);
   }
 
   /** SIGKILL for QEMU as if a caller had asked; nothing happens when it has ended. */

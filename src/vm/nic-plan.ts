@@ -1,22 +1,21 @@
 import { VmError } from '../core/errors.ts';
 import type { VmSpec } from '../core/vm-spec.ts';
+import type { Logger } from '../core/logger.ts';
 import type { Host } from '../host/host.ts';
 import type { Native } from '../host/native.ts';
 import type { Bandwidth } from '../net/bandwidth.ts';
+import type { Router6 } from '../net/dhcp/lease6.ts';
 import type { GuestInterface, TapAttachment } from '../net/guest-network.ts';
 import { readHandovers } from '../net/handover.ts';
 import { nicOrder } from '../net/nic-order.ts';
 import { listLinkNames } from '../net/link-names.ts';
 import type { CountedNic } from '../net/nic-counters.ts';
 import { readPodInterfaces } from '../net/pod-interface.ts';
+import { findRouter6 } from '../net/router6.ts';
 import { tapName } from '../net/tap-name.ts';
+import { readPodDns } from './pod-dns.ts';
 
 const DEFAULT_ROUTES: ReadonlySet<string> = new Set(['0.0.0.0/0', '::/0']);
-
-interface NicPlanDeps {
-  readonly host: Host;
-  readonly native: Native;
-}
 
 /** One card of the pod's network, before anything is made for it; part of the VM's record. */
 export type NicPlan = TapNicPlan | MirroredNicPlan;
@@ -24,6 +23,24 @@ export type NicPlan = TapNicPlan | MirroredNicPlan;
 interface NicCommon {
   readonly tap: string;
   readonly guest: GuestInterface;
+  /** Whether the guest is held to its own addresses. */
+  readonly guarded: boolean;
+  /** How the guest gets to an IPv6 gateway that it cannot be told of. */
+  readonly router6: Router6 | undefined;
+}
+
+export interface PlanNicsDeps {
+  readonly host: Host;
+  readonly native: Native;
+  readonly log: Logger;
+}
+
+/** Where what is known of a pod's network lies on the host. */
+export interface PodNetworkPlace {
+  readonly stateDir: string;
+  /** Path of the pod's network namespace. */
+  readonly netns: string | undefined;
+  readonly resolvConf: string | undefined;
 }
 
 /** A TAP in the node's namespace, as the CNI plugin `vm-tap` handed it over. */
@@ -53,15 +70,15 @@ export function countedNic(plan: NicPlan): CountedNic {
  * @throws VmError FailedPrecondition where the pod has no network to join.
  */
 export async function planNics(
-  { host, native }: NicPlanDeps,
+  deps: PlanNicsDeps,
   { network, owner }: VmSpec,
-  stateDir: string,
-  netns: string | undefined,
+  { stateDir, netns, resolvConf }: PodNetworkPlace,
   signal: AbortSignal,
 ): Promise<NicPlan[]> {
+  const { host } = deps;
   if (network.mode !== 'pod' || owner.kind !== 'pod') return [];
-  const { wanted, mac } = network;
-  const prepared = wanted === 'netns' ? [] : prepareTaps(host, stateDir, owner.sandboxId);
+  const { wanted, mac, guard: guarded } = network;
+  const prepared = wanted === 'netns' ? [] : prepareTaps(host, stateDir, owner.sandboxId, guarded);
   if (wanted === 'tap' && prepared.length === 0) {
     throw new VmError(
       'FailedPrecondition',
@@ -70,30 +87,54 @@ export async function planNics(
   }
   const taken = new Set(prepared.map(({ guest }) => guest.ifName));
   const mirrored: NicPlan[] =
-    wanted !== 'tap' && netns !== undefined && mayHoldMore({ host, native }, netns, taken)
+    wanted !== 'tap' && netns !== undefined && mayHoldMore(deps, netns, taken)
       ? (await readPodInterfaces(host, netns, signal))
           .filter(({ ifName }) => !taken.has(ifName))
-          .map((guest) => ({ kind: 'netns', netns, tap: tapName(owner.uid, guest.ifName), guest }))
+          .map((guest) => {
+            const tap = tapName(owner.uid, guest.ifName);
+            return { kind: 'netns', netns, tap, guest, guarded, router6: undefined };
+          })
       : [];
   const plans = [...prepared, ...mirrored].sort((a, b) => nicOrder(a.guest.ifName, b.guest.ifName));
   const [first] = plans;
   if (first === undefined) throw noNetwork(netns);
   if (mac !== undefined) expectMac(first, mac);
-  return keepOneDefault(plans);
+  const routed = keepOneDefault(plans).map((plan) => ({
+    ...plan,
+    router6: findRouter6(host, plan, plan.guest),
+  }));
+  return withPodDns(deps, routed, resolvConf);
 }
 
-function prepareTaps(host: Host, stateDir: string, sandboxId: string): NicPlan[] {
+function prepareTaps(host: Host, stateDir: string, sandboxId: string, guarded: boolean): NicPlan[] {
   return readHandovers(host, stateDir, sandboxId).map(({ tap, attachment, guest, bandwidth }) => ({
     kind: 'tap',
     tap,
     attachment,
     guest,
     bandwidth,
+    guarded,
+    router6: undefined,
   }));
 }
 
+/**
+ * The pod's DNS is that of its first card unless the CNI plugin knew better: a resolver that is told of it at another card
+ * as well asks there, where it may not be reached.
+ */
+function withPodDns(
+  deps: PlanNicsDeps,
+  [first, ...others]: readonly NicPlan[],
+  resolvConf: string | undefined,
+): NicPlan[] {
+  if (first === undefined) return [];
+  const { nameservers, search } = first.guest.dns;
+  if (resolvConf === undefined || nameservers.length + search.length > 0) return [first, ...others];
+  return [{ ...first, guest: { ...first.guest, dns: readPodDns(deps, resolvConf) } }, ...others];
+}
+
 /** Whether it is worth a process to see: with `vm-tap` alone the namespace holds no link but `lo`. */
-function mayHoldMore(deps: NicPlanDeps, netns: string, taken: ReadonlySet<string>): boolean {
+function mayHoldMore(deps: PlanNicsDeps, netns: string, taken: ReadonlySet<string>): boolean {
   if (taken.size === 0) return true;
   return listLinkNames(deps, netns).some((name) => name !== 'lo' && !taken.has(name));
 }

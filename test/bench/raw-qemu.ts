@@ -66,6 +66,7 @@ export class RawQemu {
         bundle: this.#directory,
         rootfs: { path: this.#rootfs, mounts: [] },
         netns: undefined,
+        resolvConf: undefined,
         shimSocket: '',
         timeline: new Timeline(),
       },

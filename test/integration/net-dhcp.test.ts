@@ -195,53 +195,98 @@ const DHCP6_CLIENT = `
   socket.on('message', (message) => { console.log(message.toString('hex')); socket.close(); });
   socket.bind(546, () => socket.send(Buffer.from(process.argv[2], 'hex'), 547, 'ff02::1:2%' + process.argv[1]));`;
 
-void t.test('IPv6: the kernel takes the router advertisement, and its UDP what DHCPv6 answers', async (t) => {
-  const { guest, responder } = lab(t, bridged, { router6: { mac: '02:00:00:00:00:99' } });
-  const settings = ['accept_ra=2', 'accept_dad=0', 'accept_ra_rt_info_max_plen=64'].map((setting) =>
-    setting.split('='),
-  );
-  for (const [name, value] of settings) {
-    guest.exec('sh', '-c', `echo ${value ?? ''} >/proc/sys/net/ipv6/conf/eth0/${name ?? ''}`);
-  }
-  const routes = run(t, guest, 'ip', '-oneline', 'monitor', 'route');
-  // The monitor listens once it has told of something.
-  const listening = routes.line(/198\.51\.100\.1/);
-  const probe = setInterval(() => guest.exec('ip', 'route', 'replace', 'blackhole', '198.51.100.1'), 20);
-  await listening;
-  clearInterval(probe);
+/** Where the gateway can be asked for: on the bridge that the TAP is a port of, or on the pod's link beside it. */
+const askers = { 'a bridge': 'nobody', 'the pod’s link': 'guest' } as const;
 
-  guest.exec('ip', 'link', 'set', 'eth0', 'up');
-  await routes.line(/^default via fe80::76:6dff:fe00:1 dev eth0 proto ra /);
+for (const [where, asker] of Object.entries(askers)) {
+  void t.test(`IPv6 with a gateway behind ${where}`, async (t) => {
+    const [node, guest, gateway] = [testNetns(t), testNetns(t), testNetns(t)];
+    node.exec('ip', 'link', 'add', 'tap0', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', guest.name);
+    guest.exec('ip', 'link', 'set', 'eth0', 'address', bridged.mac);
+    const uplink = asker === 'nobody' ? 'port0' : 'net0';
+    const up = ['link', 'add', uplink, 'type', 'veth', 'peer', 'name', 'lan', 'netns', gateway.name];
+    node.exec('ip', ...up);
+    if (asker === 'nobody') {
+      node.exec('ip', 'link', 'add', 'net0', 'type', 'bridge');
+      for (const name of ['tap0', 'port0']) node.exec('ip', 'link', 'set', name, 'master', 'net0', 'up');
+    } else {
+      node.exec('ip', 'link', 'set', 'net0', 'address', bridged.mac);
+      node.exec('sh', '-c', 'echo 1 >/proc/sys/net/ipv6/conf/net0/disable_ipv6');
+      for (const [from, to] of [
+        ['tap0', 'net0'],
+        ['net0', 'tap0'],
+      ] as const) {
+        node.exec('ip', 'link', 'set', from, 'up');
+        node.exec('tc', 'qdisc', 'add', 'dev', from, 'ingress');
+        const match = 'protocol all u32 match u8 0 0 action mirred egress redirect dev';
+        node.exec('tc', 'filter', 'add', 'dev', from, 'parent', 'ffff:', ...match.split(' '), to);
+      }
+    }
+    node.exec('ip', 'link', 'set', 'net0', 'up');
+    gateway.exec('ip', 'link', 'set', 'lan', 'up');
+    gateway.exec('ip', 'address', 'add', 'fd00:1::1/64', 'dev', 'lan', 'nodad');
+    gateway.exec('ip', 'address', 'add', '2001:db8::1/128', 'dev', 'lo');
 
-  const client = '00030001525400123456';
-  const ask = async (type: number, ...options: (readonly [number, string])[]) => {
-    const message = dhcp6(type, [[1, client], [3, '000000010000000000000000'], ...options]);
-    const program = run(t, guest, process.execPath, '-e', DHCP6_CLIENT, 'eth0', message.toString('hex'));
-    const answer = readDhcp6(Buffer.from(await program.line(/./), 'hex'));
-    return { type: answer.type, options: new Map(answer.options) };
-  };
-  const advertise = await ask(1);
-  t.equal(advertise.type, 2);
-  const reply = await ask(3, [2, advertise.options.get(2)!]);
-  t.equal(reply.type, 7);
-  t.match(reply.options.get(3), 'fd000001000000000000000000000005ffffffffffffffff');
-  t.equal(reply.options.get(23), 'fd00009600000000000000000000000a');
+    const settings = ['accept_ra=2', 'accept_dad=0', 'accept_ra_rt_info_max_plen=64'];
+    for (const setting of settings) {
+      const [name = '', value = ''] = setting.split('=');
+      guest.exec('sh', '-c', `echo ${value} >/proc/sys/net/ipv6/conf/eth0/${name}`);
+    }
+    const router6 = { kind: 'neighbor', link: { ifName: 'net0', netns: node.path, asker } } as const;
+    const { responder } = respond(t, node, bridged, { router6 });
+    const routes = run(t, guest, 'ip', '-oneline', 'monitor', 'route');
+    // The monitor listens once it has told of something.
+    const listening = routes.line(/198\.51\.100\.1/);
+    const probe = setInterval(() => guest.exec('ip', 'route', 'replace', 'blackhole', '198.51.100.1'), 20);
+    await listening;
+    clearInterval(probe);
 
-  t.match(
-    guest.exec('ip', '-6', 'neigh', 'show'),
-    /fe80::76:6dff:fe00:1 .*lladdr 02:00:00:00:00:99 .*router/,
-  );
-  t.match(guest.exec('ip', '-6', 'route', 'show'), /^fd00:1::\/64 dev eth0 proto (kernel|ra)/m);
-  t.notMatch(guest.exec('ip', '-6', 'address', 'show', 'dev', 'eth0'), /fd00:/, 'no address made up');
-  t.equal(guest.exec('cat', '/proc/sys/net/ipv6/conf/eth0/mtu'), '1450\n');
-  t.match(responder.counters(), {
-    'router-advertisement': 1,
-    advertise: 1,
-    reply: 1,
-    malformed: 0,
-    unsent: 0,
+    guest.exec('ip', 'link', 'set', 'eth0', 'up');
+    await routes.line(/^default via fe80::76:6dff:fe00:1 dev eth0 proto ra /);
+
+    const client = '00030001525400123456';
+    const ask = async (type: number, ...options: (readonly [number, string])[]) => {
+      const message = dhcp6(type, [[1, client], [3, '000000010000000000000000'], ...options]);
+      const program = run(t, guest, process.execPath, '-e', DHCP6_CLIENT, 'eth0', message.toString('hex'));
+      const answer = readDhcp6(Buffer.from(await program.line(/./), 'hex'));
+      return { type: answer.type, options: new Map(answer.options) };
+    };
+    const advertise = await ask(1);
+    t.equal(advertise.type, 2);
+    const reply = await ask(3, [2, advertise.options.get(2)!]);
+    t.equal(reply.type, 7);
+    t.match(reply.options.get(3), 'fd000001000000000000000000000005ffffffffffffffff');
+    t.equal(reply.options.get(23), 'fd00009600000000000000000000000a');
+
+    t.match(guest.exec('ip', '-6', 'route', 'show'), /^fd00:1::\/64 dev eth0 proto (kernel|ra)/m);
+    t.notMatch(guest.exec('ip', '-6', 'address', 'show', 'dev', 'eth0'), /fd00:/, 'no address made up');
+    t.equal(guest.exec('cat', '/proc/sys/net/ipv6/conf/eth0/mtu'), '1450\n');
+
+    guest.exec('ip', 'address', 'add', 'fd00:1::5/64', 'dev', 'eth0', 'nodad');
+    const ping = async (pattern: RegExp): Promise<void> => {
+      const said = run(t, guest, 'busybox', 'ping', '-c', '10', '-W', '10', '2001:db8::1');
+      t.ok(await said.line(pattern), 'a host beyond the gateway');
+    };
+    await ping(/^64 bytes from 2001:db8::1/);
+    const neighbours = (): string =>
+      guest.exec('ip', '-6', 'neigh', 'show', 'fe80::76:6dff:fe00:1', 'dev', 'eth0');
+    const macOfGateway = (): string => gateway.exec('cat', '/sys/class/net/lan/address').trim();
+    t.match(neighbours(), new RegExp(`lladdr ${macOfGateway()} .*router`));
+    t.match(responder.counters(), {
+      'router-advertisement': 1,
+      advertise: 1,
+      reply: 1,
+      malformed: 0,
+      unsent: 0,
+    });
+
+    // A gateway that is replaced: the guest asks anew, and so do we.
+    gateway.exec('ip', 'link', 'set', 'lan', 'address', '02:00:00:00:00:98');
+    guest.exec('ip', '-6', 'neigh', 'flush', 'dev', 'eth0');
+    await ping(/^64 bytes from 2001:db8::1/);
+    t.match(neighbours(), /lladdr 02:00:00:00:00:98 /);
   });
-});
+}
 
 const VNET_HEADER = 10;
 const IFF_TAP_NO_PI_VNET_HDR = 0x0002 | 0x1000 | 0x4000;

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { attachTap } from '../../src/net/attach-tap.ts';
-import { applyGuard, readGuardCounters, removeGuard } from '../../src/net/guard.ts';
+import { applyGuard, readGuardCounters, removeGuard, restoreGuards } from '../../src/net/guard.ts';
 import { type GuardPoint, guardMirroredTap, guardTap } from '../../src/net/guard-point.ts';
 import { GUARD_REASONS, guardRules } from '../../src/net/guard-rules.ts';
 import { applyShape, makeShaper, removeShaper, type Shape, shaperName } from '../../src/net/shape.ts';
@@ -9,7 +9,7 @@ import { applyMirror } from '../../src/net/tc-mirror.ts';
 import { FakeGuest } from '../support/fake-guest.ts';
 import { BROADCAST, ethernet, IPV4, ipv4, udp } from '../support/frames.ts';
 import { networkLab } from '../support/network-lab.ts';
-import { guardedGuest, honest, otherGuest, spoofed } from '../support/spoofed-frames.ts';
+import { answered, guardedGuest, honest, otherGuest, spoofed } from '../support/spoofed-frames.ts';
 import type { Teardown } from '../support/temp-dir.ts';
 
 const lab = networkLab();
@@ -126,6 +126,7 @@ for (const [where, makeScene] of Object.entries(scenes)) {
       t.same(await readGuardCounters(host, point), expected, `${what} counts as ${reason}`);
     }
     for (const [what, frame] of honest) t.same(await seen(frame), [frame], what);
+    for (const [what, frame] of answered) t.same(await seen(frame), [], what);
     t.same(await readGuardCounters(host, point), expected, 'nothing honest was counted');
 
     await t.test('applying it again changes nothing', async (t) => {
@@ -186,4 +187,33 @@ void t.test('a TAP that ended without clean-up leaves no hole for the next of it
     t.equal((await readGuardCounters(host, point))?.mac, life + 1);
   }
   await removeGuard(host, point, guardedGuest);
+});
+
+void t.test('after nft flush ruleset, the next guest brings the others’ guards back', async (t) => {
+  const points = [guardTap('vtx', bridge), guardTap('vty', { kind: 'routed' })];
+  using tapX = await port('vtx', guardedGuest.mac);
+  using tapY = await port('vty', otherGuest.mac);
+  const guests = [guardedGuest, otherGuest];
+  const entries = points.map((point, i) => ({ point, guest: guests[i]! }));
+  for (const { point, guest } of entries) await applyGuard(host, point, guest);
+  await lab.run(undefined, 'nft', 'flush', 'ruleset');
+  for (const point of points) t.equal(await readGuardCounters(host, point), undefined);
+
+  const next = { point: guardTap('vto', bridge), guest: { ...otherGuest, mac: '02:00:00:00:00:0f' } };
+  t.equal(await applyGuard(host, next.point, next.guest), 'made');
+  const gone = { point: guardTap('vtgone', { kind: 'routed' }), guest: otherGuest };
+  t.same(
+    await restoreGuards(host, [gone, ...entries]),
+    ['vtgone'],
+    'one that has ended keeps nobody else out',
+  );
+  t.equal(await applyGuard(host, next.point, next.guest), 'added');
+
+  const [, , spoof] = spoofed[0]!;
+  for (const [i, tap] of [tapX, tapY].entries()) {
+    t.same(await readGuardCounters(host, points[i]!), nothing);
+    new FakeGuest(tap).send(i === 0 ? spoof : ethernet(BROADCAST, guardedGuest.mac, IPV4, Buffer.alloc(46)));
+    t.equal((await readGuardCounters(host, points[i]!))?.mac, 1);
+  }
+  for (const { point, guest } of [...entries, next]) await removeGuard(host, point, guest);
 });

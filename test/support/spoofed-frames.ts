@@ -27,6 +27,8 @@ const LOCAL = 'fe80::ff:fe00:a';
 const OTHER_LOCAL = 'fe80::ff:fe00:b';
 const RANDOM_LOCAL = 'fe80::5d1c:7a2e:9b3f:1';
 const ROUTER = 'fe80::1';
+/** Of the DHCP responder. */
+const MADE_UP_ROUTER = 'fe80::76:6dff:fe00:1';
 const ALL_NODES = 'ff02::1';
 const ALL_NODES_MAC = '33:33:00:00:00:01';
 
@@ -61,8 +63,10 @@ const plain6 = (source: string, ports: [number, number] = [1000, 2000]): Buffer 
 const advert = (source: string): Buffer => icmp6Packet(source, ALL_NODES, 134, Buffer.alloc(12));
 /** Hop-by-hop or destination options of 8 bytes. */
 const options = (nextHeader: number): Buffer => Buffer.from([nextHeader, 0, 1, 4, 0, 0, 0, 0]);
-const tagged = (inner: Buffer): Buffer =>
-  Buffer.concat([inner.subarray(0, 12), Buffer.from([0x81, 0, 0, 5]), inner.subarray(12)]);
+const tagged = (inner: Buffer, tag = '81000005'): Buffer =>
+  Buffer.concat([inner.subarray(0, 12), Buffer.from(tag, 'hex'), inner.subarray(12)]);
+const rarp = (operation: number, senderIp: string): Buffer =>
+  ethernet(BROADCAST, MAC, 0x8035, arp({ operation, senderMac: MAC, senderIp, targetIp: '0.0.0.0' }));
 const truncatedArp = (): Buffer => Buffer.concat([arpFrame({ senderIp: OTHER_IP }).subarray(0, 14 + 10)]);
 
 /** What must reach nobody. */
@@ -74,6 +78,17 @@ export const spoofed: readonly (readonly [GuardReason, string, Buffer])[] = [
   ['protocol', 'LLC, as of spanning tree', ethernet(BROADCAST, MAC, 46, Buffer.alloc(46))],
   ['protocol', 'a VLAN tag', tagged(v4(IP, [1000, 2000]))],
   ['protocol', 'two VLAN tags', tagged(tagged(v4(OTHER_IP, [1000, 2000])))],
+  [
+    'protocol',
+    'a tag without a VLAN, as of a priority',
+    tagged(arpFrame({ senderIp: OTHER_IP }), '81006000'),
+  ],
+  ['protocol', 'a tag of a provider’s', tagged(v4(OTHER_IP, [1000, 2000]), '88a80005')],
+  ['protocol', 'an old tag of a provider’s', tagged(v4(OTHER_IP, [1000, 2000]), '91000005')],
+  ['protocol', 'IPX', ethernet(BROADCAST, MAC, 0x8137, Buffer.alloc(46))],
+  ['protocol', 'LLDP', ethernet(BROADCAST, MAC, 0x88cc, Buffer.alloc(46))],
+  ['protocol', 'RARP answer', rarp(4, '0.0.0.0')],
+  ['protocol', 'RARP request from an address', rarp(3, OTHER_IP)],
   ['arp', 'gratuitous ARP for the gateway', arpFrame({ senderIp: gateways.v4, targetIp: gateways.v4 })],
   ['arp', 'ARP for a neighbour', arpFrame({ senderIp: OTHER_IP })],
   ['arp', 'ARP request for a neighbour', arpFrame({ operation: 1, senderIp: OTHER_IP })],
@@ -93,6 +108,7 @@ export const spoofed: readonly (readonly [GuardReason, string, Buffer])[] = [
   ['nd', 'ND for a neighbour', nd(136, IP6, OTHER_IP6)],
   ['nd', 'ND for a neighbour’s link-local address', nd(136, IP6, OTHER_LOCAL)],
   ['nd', 'ND for the router', nd(136, RANDOM_LOCAL, ROUTER)],
+  ['nd', 'ND for the router that guests are told of', nd(136, RANDOM_LOCAL, MADE_UP_ROUTER)],
   ['nd', 'claim of a neighbour’s address', nd(135, '::', OTHER_IP6)],
   ['nd', 'a fragment that hides ND', v6(ipv6(LOCAL, ALL_NODES, 44, fragment(60, 0, true, options(58))))],
   ['nd', 'a fragment to the link', v6(ipv6(IP6, 'fe80::b', 44, fragment(17, 8, false, Buffer.alloc(16))))],
@@ -114,20 +130,10 @@ export const spoofed: readonly (readonly [GuardReason, string, Buffer])[] = [
 /** What a guest needs. */
 export const honest: readonly (readonly [string, Buffer])[] = [
   ['IPv4', v4(IP, [1000, 2000])],
-  ['DHCP discovery', v4('0.0.0.0', [68, 67])],
-  ['DHCP renewal', v4(IP, [68, 67], MAC, '10.7.0.1')],
   ['ARP request', arpFrame({ operation: 1 })],
   ['gratuitous ARP for itself', arpFrame({ targetIp: IP })],
   ['ARP probe', arpFrame({ operation: 1, senderIp: '0.0.0.0', targetIp: IP })],
-  [
-    'RARP',
-    ethernet(
-      BROADCAST,
-      MAC,
-      0x8035,
-      arp({ operation: 3, senderMac: MAC, senderIp: '0.0.0.0', targetIp: '0.0.0.0' }),
-    ),
-  ],
+  ['RARP request, as of QEMU', rarp(3, '0.0.0.0')],
   ['IPv6', plain6(IP6)],
   ['IPv6 from its link-local address', plain6(LOCAL)],
   ['IPv6 from a random link-local address', plain6(RANDOM_LOCAL)],
@@ -142,8 +148,6 @@ export const honest: readonly (readonly [string, Buffer])[] = [
   ['ND for a neighbour', nd(135, LOCAL, OTHER_IP6)],
   ['duplicate address detection', nd(135, '::', IP6)],
   ['duplicate detection of its link-local address', nd(135, '::', RANDOM_LOCAL)],
-  ['router solicitation', v6(icmp6Packet('::', ALL_NODES, 133, Buffer.alloc(4)))],
-  ['router solicitation with an address', v6(icmp6Packet(LOCAL, ALL_NODES, 133, Buffer.alloc(4)))],
   [
     'multicast listener report',
     v6(
@@ -155,5 +159,17 @@ export const honest: readonly (readonly [string, Buffer])[] = [
       ),
     ),
   ],
+];
+
+/** What is answered on the TAP, and is nobody else's business: neither passed on nor counted. */
+export const answered: readonly (readonly [string, Buffer])[] = [
+  ['DHCP discovery', v4('0.0.0.0', [68, 67])],
+  ['DHCP renewal', v4(IP, [68, 67], MAC, '10.7.0.1')],
+  ['router solicitation', v6(icmp6Packet('::', ALL_NODES, 133, Buffer.alloc(4)))],
+  ['router solicitation with an address', v6(icmp6Packet(LOCAL, ALL_NODES, 133, Buffer.alloc(4)))],
   ['DHCPv6 solicitation', plain6(RANDOM_LOCAL, [546, 547])],
+  [
+    'IGMP without an address',
+    ethernet(BROADCAST, MAC, IPV4, ipv4('0.0.0.0', '224.0.0.22', 2, Buffer.alloc(8))),
+  ],
 ];

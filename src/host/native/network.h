@@ -50,41 +50,71 @@ static napi_value tun_set_int(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
-/* ---- packet sockets (packet(7), Documentation/networking/filter.rst) ---- */
+/* ---- packet filters (Documentation/networking/filter.rst) ---- */
 
-/*
- * Bound last: until then the socket is on no interface, so nothing reaches it that has not passed the filter.
- * A struct sock_filter is eight bytes in the order that src/net writes them, the host's.
- */
+struct filter {
+  struct sock_filter code[BPF_MAXINSNS];
+  struct sock_fprog program;
+};
+
+/* A struct sock_filter is eight bytes in the order that src/net writes them, the host's. */
+static bool get_filter(napi_env env, napi_value value, struct filter *filter) {
+  void *bytes;
+  size_t length;
+  if (!get_bytes(env, value, "filter", &bytes, &length)) return false;
+  if (length == 0 || length % sizeof filter->code[0] != 0 || length > sizeof filter->code) {
+    return bad_range(env, "filter", "1 to 4096 instructions of 8 bytes");
+  }
+  memcpy(filter->code, bytes, length);
+  filter->program.len = (unsigned short)(length / sizeof filter->code[0]);
+  filter->program.filter = filter->code;
+  return true;
+}
+
+/* Of all queues of a TAP, for what goes to the guest; the TAP keeps a copy. */
+static napi_value tun_attach_filter(napi_env env, napi_callback_info info) {
+  napi_value argv[2];
+  struct filter filter;
+  int fd;
+  if (!get_args(env, info, 2, argv) || !get_fd(env, argv[0], "fd", &fd) || !get_filter(env, argv[1], &filter)) {
+    return NULL;
+  }
+  return nothing_or_throw(env, ioctl(fd, TUNATTACHFILTER, &filter.program), "TUNATTACHFILTER");
+}
+
+/* ---- packet sockets (packet(7)) ---- */
+
+/* Bound last: until then the socket is on no interface, so nothing reaches it that has not passed the filter. */
 static napi_value packet_socket(napi_env env, napi_callback_info info) {
   napi_value argv[3];
   char name[IF_NAMESIZE];
-  void *filter;
-  size_t length;
+  struct filter filter;
   int receive_buffer, ignore = 1;
   if (!get_args(env, info, 3, argv) || !get_string(env, argv[0], "ifName", name, sizeof name) ||
-      !get_bytes(env, argv[1], "filter", &filter, &length) ||
-      !get_int(env, argv[2], "receiveBuffer", 0, &receive_buffer)) {
+      !get_filter(env, argv[1], &filter) || !get_int(env, argv[2], "receiveBuffer", 0, &receive_buffer)) {
     return NULL;
   }
-  struct sock_filter code[BPF_MAXINSNS];
-  if (length == 0 || length % sizeof code[0] != 0 || length > sizeof code) {
-    bad_range(env, "filter", "1 to 4096 instructions of 8 bytes");
-    return NULL;
-  }
-  memcpy(code, filter, length);
-  struct sock_fprog program = {.len = (unsigned short)(length / sizeof code[0]), .filter = code};
   struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL)};
   address.sll_ifindex = (int)if_nametoindex(name);
   if (address.sll_ifindex == 0) return throw_errno(env, errno, "if_nametoindex");
 
   int fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return throw_errno(env, errno, "socket");
-  if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0 ||
+  if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter.program, sizeof filter.program) < 0 ||
       setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer) < 0 ||
       setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &ignore, sizeof ignore) < 0) {
     return close_and_throw(env, fd, "setsockopt");
   }
   if (bind(fd, (const struct sockaddr *)&address, sizeof address) < 0) return close_and_throw(env, fd, "bind");
   return js_int(env, fd);
+}
+
+/* SO_MARK, socket(7): of everything that the socket sends. */
+static napi_value set_mark(napi_env env, napi_callback_info info) {
+  napi_value argv[2];
+  int fd, mark;
+  if (!get_args(env, info, 2, argv) || !get_fd(env, argv[0], "fd", &fd) || !get_int(env, argv[1], "mark", 0, &mark)) {
+    return NULL;
+  }
+  return nothing_or_throw(env, setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof mark), "setsockopt");
 }

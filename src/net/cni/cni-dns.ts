@@ -41,10 +41,11 @@ export function firstDns(...candidates: readonly CniDns[]): CniDns {
 }
 
 /** resolv.conf(5): a domain is a search list of one. */
-export function guestDns({ nameservers, domain, search }: CniDns): GuestDns {
+export function guestDns({ nameservers, domain, search, options }: CniDns): GuestDns {
   return {
     nameservers,
     search: domain === undefined || search.includes(domain) ? search : [domain, ...search],
+    ...(options.length > 0 && { options }),
   };
 }
 

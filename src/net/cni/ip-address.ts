@@ -9,7 +9,7 @@ export interface IpPrefix {
 
 /** The one text of an IPv4 or IPv6 address (RFC 5952), so that texts can be compared; undefined for anything else. */
 export function canonicalIp(text: string): string | undefined {
-  const bytes = parseBytes(text);
+  const bytes = ipBytes(text);
   return bytes === undefined ? undefined : formatBytes(bytes);
 }
 
@@ -28,7 +28,7 @@ export function parsePrefix(text: string): IpPrefix | undefined {
 
 /** The network an address is in, as CIDR: `10.1.0.0/24`. */
 export function networkOf({ address, prefixLength }: IpPrefix): string {
-  const bytes = (parseBytes(address) ?? []).map((byte, i) => {
+  const bytes = (ipBytes(address) ?? []).map((byte, i) => {
     const bits = Math.min(8, Math.max(0, prefixLength - i * 8));
     return byte & (0xff00 >> bits);
   });
@@ -40,7 +40,8 @@ export function maxPrefix(address: string): number {
   return ipFamily(address) === 4 ? 32 : 128;
 }
 
-function parseBytes(text: string): number[] | undefined {
+/** In network order: 4 of IPv4, 16 of IPv6; undefined for what is no address. */
+export function ipBytes(text: string): number[] | undefined {
   return text.includes(':') ? parseIpv6(text) : parseIpv4(text);
 }
 

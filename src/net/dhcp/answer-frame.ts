@@ -1,3 +1,4 @@
+import { answerArp, isArp } from './arp-answer.ts';
 import { answerDhcp4 } from './dhcp4-answer.ts';
 import { answerDhcp6 } from './dhcp6-answer.ts';
 import type { FrameAnswer } from './frame-answer.ts';
@@ -9,6 +10,7 @@ import { answerNeighborDiscovery } from './router-advertisement.ts';
 
 /** What to answer to one frame that came from the guest. Pure, and total: any bytes are something. */
 export function answerFrame(lease: GuestLease, frame: Uint8Array): FrameAnswer {
+  if (isArp(frame)) return answerArp(lease, frame);
   const packet = parseGuestPacket(frame);
   if (packet === undefined) return { kind: 'malformed' };
   if (!sameBytes(packet.sourceMac, lease.mac)) return { kind: 'not-ours' };

@@ -1,6 +1,8 @@
+import { describeError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
 import type { Native } from '../../host/native.ts';
 import { MAX_FRAME_BYTES, openPacketSocket, type PacketSocket } from '../../host/packet-socket.ts';
+import { RESPONDER_MARK } from '../delivery-filter.ts';
 import type { GuestInterface } from '../guest-network.ts';
 import { answerFrame } from './answer-frame.ts';
 import {
@@ -10,10 +12,15 @@ import {
   SILENCE_KINDS,
   type SilenceKind,
 } from './frame-answer.ts';
+import { GatewayLookup } from './gateway-lookup.ts';
 import { type GuestLease, planGuestLease } from './guest-lease.ts';
 import type { Lease6, Router6 } from './lease6.ts';
 import { requestFilter } from './request-filter.ts';
-import { ROUTER_LIFETIME_SECONDS, routerAdvertisement } from './router-advertisement.ts';
+import {
+  neighborAdvertisement,
+  ROUTER_LIFETIME_SECONDS,
+  routerAdvertisement,
+} from './router-advertisement.ts';
 
 export interface DhcpResponderOptions {
   /** The VM's TAP. */
@@ -22,13 +29,17 @@ export interface DhcpResponderOptions {
   readonly netns?: string;
   readonly guest: GuestInterface;
   readonly hostname?: string;
-  /** Of the IPv6 gateway, when that has no link-local address; without it the guest gets no IPv6 default route then. */
+  /** Of the IPv6 gateway, when that has a global address; without it the guest gets no IPv6 default route then. */
   readonly router6?: Router6;
+  /** MAC address of the node's end of the TAP, where that is the guest's IPv4 gateway. */
+  readonly nodeMac?: string;
   readonly logger: Logger;
 }
 
 /** How often what has happened since the responder was opened. */
-export type DhcpCounters = Readonly<Record<AnswerKind | SilenceKind | 'flood' | 'unsent', number>>;
+export type DhcpCounters = Readonly<
+  Record<AnswerKind | SilenceKind | 'gateway-asked' | 'flood' | 'unsent', number>
+>;
 
 /** Tells one guest its address by DHCPv4, router advertisements and DHCPv6, for as long as it is open. */
 export interface DhcpResponder extends Disposable {
@@ -52,6 +63,7 @@ export function openDhcpResponder(native: Native, options: DhcpResponderOptions)
   const lease = planGuestLease(options.guest, {
     ...(options.hostname === undefined ? {} : { hostname: options.hostname }),
     ...(options.router6 === undefined ? {} : { router6: options.router6 }),
+    ...(options.nodeMac === undefined ? {} : { nodeMac: options.nodeMac }),
   });
   return new PacketResponder(native, options, lease);
 }
@@ -61,9 +73,12 @@ class PacketResponder implements DhcpResponder {
   readonly #lease: GuestLease;
   readonly #socket: PacketSocket;
   readonly #counters = Object.fromEntries(
-    [...ANSWER_KINDS, ...SILENCE_KINDS, 'flood', 'unsent'].map((kind) => [kind, 0]),
+    [...ANSWER_KINDS, ...SILENCE_KINDS, 'gateway-asked', 'flood', 'unsent'].map((kind) => [kind, 0]),
   ) as Record<keyof DhcpCounters, number>;
   readonly #refresh: NodeJS.Timeout | undefined;
+  readonly #gateway: GatewayLookup | undefined;
+  /** Who of the guest's addresses asked last for its gateway. */
+  #asker: Uint8Array | undefined;
 
   constructor(native: Native, options: DhcpResponderOptions, lease: GuestLease) {
     this.#options = options;
@@ -72,12 +87,14 @@ class PacketResponder implements DhcpResponder {
       ifName: options.ifName,
       ...(options.netns === undefined ? {} : { netns: options.netns }),
       filter: requestFilter(lease, MAX_FRAME_BYTES),
+      mark: RESPONDER_MARK,
       budget: BUDGET,
       onFrame: (frame) => this.#answer(answerFrame(lease, frame)),
       onFlood: () => this.#count('flood'),
       onError: (error) =>
         options.logger.error(`DHCP for the guest has stopped: ${error.message}`, this.#fields()),
     });
+    this.#gateway = this.#lookup(native, options.router6);
     if (lease.v6?.isDefaultRouter === true) this.#refresh = this.#refreshRouter(lease.v6);
     for (const omission of lease.omissions) options.logger.warn(omission, this.#fields());
   }
@@ -88,6 +105,7 @@ class PacketResponder implements DhcpResponder {
 
   close(): void {
     clearInterval(this.#refresh);
+    this.#gateway?.[Symbol.dispose]();
     this.#socket.close();
   }
 
@@ -102,9 +120,38 @@ class PacketResponder implements DhcpResponder {
     return setInterval(advertise, (ROUTER_LIFETIME_SECONDS / 3) * 1000).unref();
   }
 
-  #answer({ kind, frame }: FrameAnswer): void {
-    this.#count(kind);
-    if (frame !== undefined && !this.#socket.send(frame)) this.#count('unsent');
+  #lookup(native: Native, router: Router6 | undefined): GatewayLookup | undefined {
+    const { v6 } = this.#lease;
+    const [source] = v6?.addresses ?? [];
+    if (v6?.gateway === undefined || source === undefined || router?.kind !== 'neighbor') return undefined;
+    return new GatewayLookup(native, {
+      link: router.link,
+      lease: this.#lease,
+      gateway: v6.gateway,
+      source,
+      onAnswer: (mac) => {
+        if (this.#asker !== undefined) this.#answer(neighborAdvertisement(this.#lease, v6, this.#asker, mac));
+      },
+    });
+  }
+
+  #answer(answer: FrameAnswer): void {
+    this.#count(answer.kind);
+    if (answer.kind === 'gateway-asked') this.#askGateway(answer.asker);
+    else if (answer.frame !== undefined && !this.#socket.send(answer.frame)) this.#count('unsent');
+  }
+
+  #askGateway(asker: Uint8Array): void {
+    this.#asker = asker;
+    try {
+      this.#gateway?.ask();
+    } catch (error) {
+      this.#count('unsent');
+      this.#options.logger.debug(
+        `the IPv6 gateway cannot be asked for: ${describeError(error)}`,
+        this.#fields(),
+      );
+    }
   }
 
   #count(kind: keyof DhcpCounters): void {

@@ -22,6 +22,15 @@ import { isLinkLocalIpv6, sameBytes } from './ip-bytes.ts';
 import type { Lease6 } from './lease6.ts';
 import { DHCP6_CLIENT_PORT, DHCP6_SERVER_PORT } from './protocol-numbers.ts';
 
+/** One message of the client and all that its answer is made of. */
+interface Exchange {
+  readonly lease: GuestLease;
+  readonly v6: Lease6;
+  readonly packet: UdpPacket;
+  readonly message: Dhcp6Message;
+  readonly associations: readonly IdentityAssociation[];
+}
+
 /**
  * The answer to a datagram for port 547, as RFC 8415 §18.3 has it. Clients send everything to the multicast address of all
  * servers, renewals too, since we never give them the Server Unicast option: no answer depends on a route.
@@ -34,26 +43,24 @@ export function answerDhcp6(lease: GuestLease, v6: Lease6, packet: UdpPacket): F
   const problem = addressee(message, v6);
   if (problem !== undefined) return { kind: problem };
 
+  const exchange = { lease, v6, packet, message, associations };
   switch (message.type) {
     case Dhcp6Type.SOLICIT:
-      return answerSolicit(lease, v6, packet, message, associations);
+      return answerSolicit(exchange);
     case Dhcp6Type.REQUEST:
     case Dhcp6Type.RENEW:
     case Dhcp6Type.REBIND:
-      return reply(lease, v6, packet, message, [
-        ...grantAssociations(associations, v6.addresses),
-        ...nameService(lease, v6),
-      ]);
+      return answer('reply', exchange, grant(exchange));
     case Dhcp6Type.CONFIRM:
-      return answerConfirm(lease, v6, packet, message, associations);
+      return answerConfirm(exchange);
     case Dhcp6Type.INFORMATION_REQUEST:
       return associations.length > 0
         ? { kind: 'malformed' }
-        : reply(lease, v6, packet, message, nameService(lease, v6));
+        : answer('reply', exchange, nameService(exchange));
     case Dhcp6Type.RELEASE:
     case Dhcp6Type.DECLINE:
       // The client repeats itself until it hears from us, which would hold up the guest's way down.
-      return reply(lease, v6, packet, message, [statusCode(Dhcp6Status.SUCCESS, '')]);
+      return answer('reply', exchange, [statusCode(Dhcp6Status.SUCCESS, '')]);
     default:
       return { kind: 'malformed' };
   }
@@ -72,42 +79,34 @@ function addressee(message: Dhcp6Message, v6: Lease6): 'malformed' | 'not-ours' 
 const WITH_SERVER_ONLY = [Dhcp6Type.REQUEST, Dhcp6Type.RENEW, Dhcp6Type.RELEASE, Dhcp6Type.DECLINE];
 const WITHOUT_SERVER_ONLY = [Dhcp6Type.SOLICIT, Dhcp6Type.CONFIRM, Dhcp6Type.REBIND];
 
-function answerSolicit(
-  lease: GuestLease,
-  v6: Lease6,
-  packet: UdpPacket,
-  message: Dhcp6Message,
-  associations: readonly IdentityAssociation[],
-): FrameAnswer {
-  const granted = [...grantAssociations(associations, v6.addresses), ...nameService(lease, v6)];
-  if (find(message, Dhcp6Option.RAPID_COMMIT) !== undefined) {
+function answerSolicit(exchange: Exchange): FrameAnswer {
+  if (find(exchange.message, Dhcp6Option.RAPID_COMMIT) !== undefined) {
     const committed = { code: Dhcp6Option.RAPID_COMMIT, bytes: new Uint8Array() };
-    return reply(lease, v6, packet, message, [committed, ...granted]);
+    return answer('reply', exchange, [committed, ...grant(exchange)]);
   }
   // The highest preference there is: the client need not wait for advertisements of others.
   const preference = { code: Dhcp6Option.PREFERENCE, bytes: Uint8Array.of(255) };
-  return answer('advertise', Dhcp6Type.ADVERTISE, lease, v6, packet, message, [preference, ...granted]);
+  return answer('advertise', exchange, [preference, ...grant(exchange)]);
 }
 
 // Without an address to confirm there must be no answer (RFC 8415, section 18.3.3).
-function answerConfirm(
-  lease: GuestLease,
-  v6: Lease6,
-  packet: UdpPacket,
-  message: Dhcp6Message,
-  associations: readonly IdentityAssociation[],
-): FrameAnswer {
-  const theirs = associations.flatMap(({ addresses }) => addresses);
+function answerConfirm(exchange: Exchange): FrameAnswer {
+  const theirs = exchange.associations.flatMap(({ addresses }) => addresses);
   if (theirs.length === 0) return { kind: 'malformed' };
-  const right = theirs.every((address) => v6.addresses.some((ours) => sameBytes(ours, address)));
+  const right = theirs.every((address) => exchange.v6.addresses.some((ours) => sameBytes(ours, address)));
   const status = right
     ? statusCode(Dhcp6Status.SUCCESS, '')
     : statusCode(Dhcp6Status.NOT_ON_LINK, 'this VM has another address');
-  return reply(lease, v6, packet, message, [status]);
+  return answer('reply', exchange, [status]);
+}
+
+/** Everything that the client is to have. */
+function grant(exchange: Exchange): Dhcp6OptionBytes[] {
+  return [...grantAssociations(exchange.associations, exchange.v6.addresses), ...nameService(exchange)];
 }
 
 /** RFC 3646. Half of the smallest packet is enough for any sound list of domains, and leaves the rest its room. */
-function nameService(lease: GuestLease, v6: Lease6): Dhcp6OptionBytes[] {
+function nameService({ lease, v6 }: Exchange): Dhcp6OptionBytes[] {
   const servers = { code: Dhcp6Option.DNS_SERVERS, bytes: Buffer.concat(v6.nameservers) };
   const domains = {
     code: Dhcp6Option.DOMAIN_LIST,
@@ -116,28 +115,14 @@ function nameService(lease: GuestLease, v6: Lease6): Dhcp6OptionBytes[] {
   return [servers, domains].filter(({ bytes }) => bytes.length > 0);
 }
 
-function reply(
-  lease: GuestLease,
-  v6: Lease6,
-  packet: UdpPacket,
-  message: Dhcp6Message,
-  options: readonly Dhcp6OptionBytes[],
-): FrameAnswer {
-  return answer('reply', Dhcp6Type.REPLY, lease, v6, packet, message, options);
-}
-
 function answer(
   kind: 'advertise' | 'reply',
-  type: number,
-  lease: GuestLease,
-  v6: Lease6,
-  packet: UdpPacket,
-  message: Dhcp6Message,
+  { lease, v6, packet, message }: Exchange,
   options: readonly Dhcp6OptionBytes[],
 ): FrameAnswer {
   const client = find(message, Dhcp6Option.CLIENT_ID);
   const payload = encodeDhcp6({
-    type,
+    type: kind === 'advertise' ? Dhcp6Type.ADVERTISE : Dhcp6Type.REPLY,
     transactionId: message.transactionId,
     options: [
       ...(client === undefined ? [] : [{ code: Dhcp6Option.CLIENT_ID, bytes: client }]),

@@ -1,7 +1,9 @@
 /** What came of a frame of the guest: a frame to send back, or the reason that there is none. */
 export type FrameAnswer =
   | { readonly kind: AnswerKind; readonly frame: Buffer }
-  | { readonly kind: SilenceKind; readonly frame?: never };
+  | { readonly kind: SilenceKind; readonly frame?: never }
+  /** The guest, at this address, wants to know its gateway's MAC address, for which the network has to be asked. */
+  | { readonly kind: 'gateway-asked'; readonly asker: Uint8Array; readonly frame?: never };
 
 export const ANSWER_KINDS = [
   'offer',
@@ -12,6 +14,7 @@ export const ANSWER_KINDS = [
   'reply',
   'router-advertisement',
   'neighbor-advertisement',
+  'arp-reply',
 ] as const;
 
 /**

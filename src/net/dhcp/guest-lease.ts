@@ -1,7 +1,7 @@
 import { VmError } from '../../core/errors.ts';
 import type { GuestInterface } from '../guest-network.ts';
 import { isDomainName } from './domain-names.ts';
-import { parseIp, parseMac, sameBytes } from './ip-bytes.ts';
+import { linkLocalOf, parseIp, parseMac, sameBytes } from './ip-bytes.ts';
 import { planLease4, type Lease4 } from './lease4.ts';
 import { planLease6, type Lease6, type Router6 } from './lease6.ts';
 
@@ -24,11 +24,19 @@ export interface LeaseOptions {
   readonly hostname?: string;
   /** Needed for an IPv6 default route when its gateway is no link-local address: RFC 4861 knows routers by these only. */
   readonly router6?: Router6;
+  /** MAC address of the node's end of the TAP, where that is the guest's IPv4 gateway. */
+  readonly nodeMac?: string;
 }
 
 /** Locally administered, "vm" in ASCII. */
 const SERVER_MAC = Uint8Array.of(0x02, 0x76, 0x6d, 0, 0, 1);
 const SERVER_MAC_OF_A_GUEST_WITH_THAT_ONE = Uint8Array.of(0x02, 0x76, 0x6d, 0, 0, 2);
+
+/** Addresses that guests know their router by though no station has them: no guest may claim one. */
+export const MADE_UP_ROUTERS: readonly Uint8Array[] = [
+  linkLocalOf(SERVER_MAC),
+  linkLocalOf(SERVER_MAC_OF_A_GUEST_WITH_THAT_ONE),
+];
 
 /** Pure. Throws InvalidArgument that names the field of `guest` which is not what it should be. */
 export function planGuestLease(guest: GuestInterface, options: LeaseOptions = {}): GuestLease {
@@ -46,6 +54,10 @@ export function planGuestLease(guest: GuestInterface, options: LeaseOptions = {}
     throw unusable(guest, 'hostname', options.hostname, 'a host name');
   }
 
+  const nodeMac = options.nodeMac === undefined ? undefined : parseMac(options.nodeMac);
+  if (options.nodeMac !== undefined && nodeMac === undefined) {
+    throw unusable(guest, 'nodeMac', options.nodeMac, 'six hex pairs');
+  }
   const serverMac = sameBytes(mac, SERVER_MAC) ? SERVER_MAC_OF_A_GUEST_WITH_THAT_ONE : SERVER_MAC;
   const nameservers = guest.dns.nameservers.map((text) => {
     const address = parseIp(text);
@@ -62,6 +74,7 @@ export function planGuestLease(guest: GuestInterface, options: LeaseOptions = {}
     v4: planLease4(
       guest,
       nameservers.filter((address) => address.length === 4),
+      nodeMac,
     ),
     v6: planLease6(
       guest,

@@ -1,6 +1,9 @@
-/** Bytes of an address in network order: 4 of IPv4, 16 of IPv6; undefined for any other text. RFC 4291, section 2.2. */
+import { ipBytes } from '../cni/ip-address.ts';
+
+/** Bytes of an address in network order: 4 of IPv4, 16 of IPv6; undefined for any other text. */
 export function parseIp(text: string): Uint8Array | undefined {
-  return text.includes(':') ? parseIpv6(text) : parseIpv4(text);
+  const bytes = ipBytes(text);
+  return bytes === undefined ? undefined : Uint8Array.from(bytes);
 }
 
 /** Address and prefix length of a CIDR; the bits behind the prefix are cleared. */
@@ -53,33 +56,8 @@ function maskByte(prefixLength: number, index: number): number {
   return (0xff << (8 - bits)) & 0xff;
 }
 
-function parseIpv4(text: string): Uint8Array | undefined {
-  const parts = text.split('.');
-  const valid =
-    parts.length === 4 && parts.every((part) => /^(0|[1-9]\d{0,2})$/.test(part) && Number(part) < 256);
-  return valid ? Uint8Array.from(parts, Number) : undefined;
-}
-
-function parseIpv6(text: string): Uint8Array | undefined {
-  const halves = text.split('::');
-  if (halves.length > 2) return undefined;
-  const [head, tail] = [ipv6Groups(halves[0] ?? ''), ipv6Groups(halves[1] ?? '')];
-  if (head === undefined || tail === undefined) return undefined;
-  const missing = 16 - head.length - tail.length;
-  if (halves.length === 1 ? missing !== 0 : missing < 2) return undefined;
-  return Uint8Array.from([...head, ...new Array<number>(missing).fill(0), ...tail]);
-}
-
-function ipv6Groups(text: string): number[] | undefined {
-  if (text === '') return [];
-  const bytes: number[] = [];
-  for (const [i, group] of text.split(':').entries()) {
-    const last = i === text.split(':').length - 1;
-    const ipv4 = last && group.includes('.') ? parseIpv4(group) : undefined;
-    if (ipv4 !== undefined) bytes.push(...ipv4);
-    else if (/^[\da-f]{1,4}$/i.test(group))
-      bytes.push(Number.parseInt(group, 16) >> 8, Number.parseInt(group, 16) & 0xff);
-    else return undefined;
-  }
-  return bytes;
+/** The link-local address that a host makes of its MAC address (RFC 4291, appendix A). */
+export function linkLocalOf(mac: Uint8Array): Uint8Array {
+  const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = mac;
+  return Uint8Array.of(0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f);
 }

@@ -18,6 +18,8 @@ export interface Lease4 {
   /** In the order in which a client can install them; empty when `router` says it all. */
   readonly classlessRoutes: readonly InterfaceRoute[];
   readonly nameservers: readonly Uint8Array[];
+  /** Where the gateway is the node's end of the TAP: the gateways' addresses and the one MAC address they have. */
+  readonly node: { readonly mac: Uint8Array; readonly addresses: readonly Uint8Array[] } | undefined;
 }
 
 /** Of the part of 169.254/16 that no host ever takes by itself (RFC 3927, section 2.1). */
@@ -32,7 +34,11 @@ const SERVER_ID_WITHOUT_GATEWAY = Uint8Array.of(169, 254, 0, 67);
  * cannot reach it, and goes on to ask everybody by broadcast (REBINDING, RFC 2131 §4.4.5). Clients that believe in our
  * infinite lease time do neither.
  */
-export function planLease4(guest: GuestInterface, nameservers: readonly Uint8Array[]): Lease4 | undefined {
+export function planLease4(
+  guest: GuestInterface,
+  nameservers: readonly Uint8Array[],
+  nodeMac: Uint8Array | undefined,
+): Lease4 | undefined {
   const plan = planFamily(guest, 4);
   const [first] = plan.addresses;
   if (first === undefined) return undefined;
@@ -46,16 +52,18 @@ export function planLease4(guest: GuestInterface, nameservers: readonly Uint8Arr
     router,
     classlessRoutes: planClasslessRoutes({ addresses: [first], routes: plan.routes }),
     nameservers,
+    node: nodeMac === undefined ? undefined : { mac: nodeMac, addresses: gatewaysOf(plan) },
   };
+}
+
+function gatewaysOf({ routes }: FamilyPlan): readonly Uint8Array[] {
+  const gateways = routes.flatMap(({ gateway }) => (gateway === undefined ? [] : [gateway]));
+  return gateways.filter((gateway, i) => gateways.findIndex((other) => sameBytes(other, gateway)) === i);
 }
 
 // A client that takes option 121 ignores the router option, so the default route is in here too (RFC 3442).
 function planClasslessRoutes(plan: FamilyPlan): readonly InterfaceRoute[] {
-  const gateways = plan.routes.flatMap(({ gateway }) => (gateway === undefined ? [] : [gateway]));
-  const offLink = gateways.filter(
-    (gateway, i) =>
-      !isOnLink(plan, gateway) && gateways.findIndex((other) => sameBytes(other, gateway)) === i,
-  );
+  const offLink = gatewaysOf(plan).filter((gateway) => !isOnLink(plan, gateway));
   const [only] = plan.routes;
   const routerSaysItAll =
     only === undefined ||

@@ -1,14 +1,29 @@
 import { VmError } from '../../core/errors.ts';
 import type { GuestInterface } from '../guest-network.ts';
 import { type InterfaceRoute, isDefault, planFamily } from './interface-routes.ts';
-import { isLinkLocalIpv6, parseIp, parseMac, type Prefix, sameBytes } from './ip-bytes.ts';
+import { isLinkLocalIpv6, linkLocalOf, parseIp, type Prefix, sameBytes } from './ip-bytes.ts';
 
 /**
- * What the caller knows of the IPv6 gateway beside its global address: the link-local address that it answers to, or its
- * MAC address. With the latter we make up a link-local address and answer for it with that MAC.
+ * What the caller knows of the IPv6 gateway beside its global address: the link-local address that it answers to, or only
+ * on which link it can be asked for. In the latter case we make up a link-local address, and when the guest wants to know
+ * who has it, we ask the gateway.
  */
 export type Router6 =
-  { readonly linkLocal: string; readonly mac?: never } | { readonly mac: string; readonly linkLocal?: never };
+  | { readonly kind: 'link-local'; readonly address: string }
+  | { readonly kind: 'neighbor'; readonly link: GatewayLink };
+
+/** A link of the network behind the TAP. */
+export interface GatewayLink {
+  readonly ifName: string;
+  /** Path of its network namespace; ours when undefined. */
+  readonly netns: string | undefined;
+  /**
+   * `guest`: the link takes in what is sent to the guest's MAC address, so the question can come from the guest's address.
+   * `nobody`: it does not, as a bridge that has a port with that address; a question from no address, as duplicate address
+   * detection asks it (RFC 4862, section 5.4), is answered to all.
+   */
+  readonly asker: 'guest' | 'nobody';
+}
 
 /** The one IPv6 lease there is, and what the router advertisement says beside it. */
 export interface Lease6 {
@@ -19,8 +34,8 @@ export interface Lease6 {
   readonly duid: Uint8Array;
   /** Link-local address that router advertisements come from, which makes it the next hop of all routes. */
   readonly routerAddress: Uint8Array;
-  /** Where `routerAddress` is ours by name only: the MAC address we say it has. */
-  readonly routerMac: Uint8Array | undefined;
+  /** Where `routerAddress` is made up: the address of the gateway that stands behind it. */
+  readonly gateway: Uint8Array | undefined;
   readonly isDefaultRouter: boolean;
   readonly onLink: readonly Prefix[];
   readonly routes: readonly Prefix[];
@@ -52,7 +67,7 @@ export function planLease6(
     omissions.push(
       `${lost.length} IPv6 route(s) of ${guest.ifName} are not in the router advertisement: ` +
         (known === undefined
-          ? 'neither a link-local nor a MAC address of the gateway is known'
+          ? 'no link-local address of the gateway is known, nor a link to ask for it'
           : 'they go by another gateway than the rest'),
     );
   }
@@ -75,7 +90,7 @@ export function planLease6(
     serverAddress,
     duid: Uint8Array.of(0, 3, 0, 1, ...serverMac),
     routerAddress: known?.address ?? serverAddress,
-    routerMac: known?.mac,
+    gateway: known?.gateway,
     isDefaultRouter: carried.some(isDefault),
     onLink: unique([...subnets, ...onLinkRoutes]).slice(0, MAX_PREFIXES),
     routes: unique(carried.filter((route) => !isDefault(route)).map(({ destination }) => destination)).slice(
@@ -99,37 +114,20 @@ function routerOf(
   gateway: Uint8Array,
   serverAddress: Uint8Array,
   router: Router6 | undefined,
-): { address: Uint8Array; mac: Uint8Array | undefined } | undefined {
-  if (isLinkLocalIpv6(gateway)) return { address: gateway, mac: undefined };
+): { address: Uint8Array; gateway: Uint8Array | undefined } | undefined {
+  if (isLinkLocalIpv6(gateway)) return { address: gateway, gateway: undefined };
   if (router === undefined) return undefined;
-  if (router.linkLocal !== undefined) {
-    const address = parseIp(router.linkLocal);
-    if (address === undefined || !isLinkLocalIpv6(address)) {
-      throw new VmError(
-        'InvalidArgument',
-        `the IPv6 gateway’s address ${JSON.stringify(router.linkLocal)} is not link-local (fe80::/10)`,
-      );
-    }
-    return { address, mac: undefined };
-  }
-  const mac = parseMac(router.mac);
-  if (mac === undefined) {
-    throw new VmError(
-      'InvalidArgument',
-      `the IPv6 gateway’s MAC address is ${JSON.stringify(router.mac)}, and must be six hex pairs`,
-    );
-  }
-  return { address: serverAddress, mac };
+  if (router.kind === 'neighbor') return { address: serverAddress, gateway };
+  const address = parseIp(router.address);
+  if (address !== undefined && isLinkLocalIpv6(address)) return { address, gateway: undefined };
+  throw new VmError(
+    'InvalidArgument',
+    `the IPv6 gateway’s address ${JSON.stringify(router.address)} is not link-local (fe80::/10)`,
+  );
 }
 
 /** Every host has routes to link-local and multicast addresses by itself, and ignores them here (RFC 4861, section 5.5.3). */
 const isAdvertised = (network: Uint8Array): boolean => !isLinkLocalIpv6(network) && network[0] !== 0xff;
-
-/** RFC 4291, appendix A. */
-function linkLocalOf(mac: Uint8Array): Uint8Array {
-  const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = mac;
-  return Uint8Array.of(0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f);
-}
 
 function unique(prefixes: readonly Prefix[]): readonly Prefix[] {
   return prefixes.filter(

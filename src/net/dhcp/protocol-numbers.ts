@@ -1,5 +1,6 @@
 /** Numbers of link, internet and transport protocols that more than one file here needs (IANA registries). */
 export const ETHERTYPE_IPV4 = 0x0800;
+export const ETHERTYPE_ARP = 0x0806;
 export const ETHERTYPE_IPV6 = 0x86dd;
 export const IP_PROTOCOL_UDP = 17;
 export const IP_PROTOCOL_ICMPV6 = 58;

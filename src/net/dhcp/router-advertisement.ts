@@ -31,7 +31,7 @@ export function answerNeighborDiscovery(lease: GuestLease, v6: Lease6, packet: I
       return { kind: 'router-advertisement', frame: routerAdvertisement(lease, v6, destination) };
     }
     case NEIGHBOR_SOLICITATION:
-      return answerNeighborSolicitation(lease, v6, packet);
+      return answerNeighborSolicitation(v6, packet);
     default:
       return { kind: 'malformed' };
   }
@@ -48,7 +48,6 @@ export function routerAdvertisement(lease: GuestLease, v6: Lease6, destination?:
   header.writeUInt16BE(v6.isDefaultRouter ? ROUTER_LIFETIME_SECONDS : 0, 2);
   const body = Buffer.concat([
     header,
-    ...(v6.routerMac === undefined ? [] : [ndOption(1, v6.routerMac)]),
     ...(lease.mtu < SMALLEST_MTU ? [] : [ndOption(5, uint16(0), uint32(lease.mtu))]),
     ...v6.onLink.map(prefixInformation),
     ...v6.routes.map(routeInformation),
@@ -84,22 +83,31 @@ function searchList(search: readonly string[], room: number): Buffer[] {
   return names.length === 0 ? [] : [ndOption(31, uint16(0), uint32(FOREVER), names)];
 }
 
-/**
- * The guest resolves its router's address, which nobody has but by our word: it is the gateway's MAC address. An answer
- * with the router flag, else the guest would take its default route away (RFC 4861, section 7.2.5).
- */
-function answerNeighborSolicitation(lease: GuestLease, v6: Lease6, packet: Icmpv6Packet): FrameAnswer {
+/** The guest looks for the router that we made up; who stands behind it is to be found out each time. */
+function answerNeighborSolicitation(v6: Lease6, packet: Icmpv6Packet): FrameAnswer {
   const target = packet.body.subarray(4, 20);
   if (target.length !== 16) return { kind: 'malformed' };
-  const { routerMac } = v6;
-  if (routerMac === undefined || isUnspecified(packet.source) || !sameBytes(target, v6.routerAddress))
+  if (v6.gateway === undefined || isUnspecified(packet.source) || !sameBytes(target, v6.routerAddress))
     return { kind: 'not-ours' };
-  const body = Buffer.concat([uint32(ANSWER_OF_A_ROUTER), target, ndOption(2, routerMac)]);
+  return { kind: 'gateway-asked', asker: Uint8Array.from(packet.source) };
+}
+
+/**
+ * Tells the guest that the router it knows has that MAC address, the gateway's. With the router flag, else the guest would
+ * take its default route away (RFC 4861, section 7.2.5).
+ */
+export function neighborAdvertisement(
+  lease: GuestLease,
+  v6: Lease6,
+  asker: Uint8Array,
+  mac: Uint8Array,
+): FrameAnswer {
+  const body = Buffer.concat([uint32(ANSWER_OF_A_ROUTER), v6.routerAddress, ndOption(2, mac)]);
   const path = {
     sourceMac: lease.serverMac,
     destinationMac: lease.mac,
     source: v6.routerAddress,
-    destination: packet.source,
+    destination: asker,
   };
   return {
     kind: 'neighbor-advertisement',

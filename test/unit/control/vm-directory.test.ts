@@ -1,7 +1,8 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { findVm, readVmRecords } from '../../../src/control/vm-directory.ts';
+import { findVm } from '../../../src/control/vm-directory.ts';
+import { readVmRecords } from '../../../src/vm/record-directory.ts';
 import { LinuxHost } from '../../../src/host/linux-host.ts';
 import { RECORD_FORMAT, type VmRecord } from '../../../src/vm/record.ts';
 import { tempDir } from '../../support/temp-dir.ts';

@@ -100,6 +100,7 @@ void t.test('wrong values name key, value and remedy', (t) => {
       'tcp::80:80,tcp:127.0.0.1:80:81',
       'tcp:127.0.0.1:80:80,tcp:127.0.0.1:80:81',
     ],
+    'spoof-guard': ['false', 'no', ''],
     mac: ['52:54:00:12:34', '53:54:00:12:34:56', '00:00:00:00:00:00', '52-54-00-12-34-56'],
     'root-size': ['0', 'big'],
     kernel: ['vmlinuz', '/../etc/shadow', '/boot/', '/', '/a\nb'],

@@ -25,6 +25,7 @@ const defaults: Config = {
   dataDir: '/var/lib/vmshim',
   bootstrapVersion: undefined,
   console: { logBytes: 8 << 20, logFiles: 2 },
+  network: { allowGuardOff: false },
   firmware: { uefiCode: '/usr/share/OVMF/OVMF_CODE_4M.fd', uefiVars: '/usr/share/OVMF/OVMF_VARS_4M.fd' },
   defaults: {
     machine: 'q35',
@@ -48,6 +49,7 @@ void t.test('an empty file is the defaults, a full one says all', (t) => {
     firmware.uefi_code = "/c"
     firmware."uefi_vars" = "/v"
     console = { log_bytes = 65536, log_files = 1 }
+    network.allow_guard_off = true
     [defaults]
     machine = "microvm"
     cpus = 4
@@ -64,6 +66,7 @@ void t.test('an empty file is the defaults, a full one says all', (t) => {
     dataDir: '/d',
     bootstrapVersion: 3,
     console: { logBytes: 65536, logFiles: 1 },
+    network: { allowGuardOff: true },
     firmware: { uefiCode: '/c', uefiVars: '/v' },
     defaults: {
       machine: 'microvm',

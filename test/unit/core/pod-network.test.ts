@@ -21,14 +21,14 @@ const own = [{ type: 'pid' }, { type: 'network', path: '/proc/1/ns/net' }];
 
 void t.test('the network of a VM in a pod', async (t) => {
   await t.test('is the pod’s, whatever the default for bare containers is', (t) => {
-    t.same(network(pod, own), { mode: 'pod', wanted: 'any' });
-    t.same(network(pod, own, '[defaults]\nnetwork = "none"'), { mode: 'pod', wanted: 'any' });
+    t.same(network(pod, own), { mode: 'pod', wanted: 'any', guard: true });
+    t.same(network(pod, own, '[defaults]\nnetwork = "none"'), { mode: 'pod', wanted: 'any', guard: true });
     t.end();
   });
 
   await t.test('can be asked for by one way only', (t) => {
     for (const wanted of ['tap', 'netns'] as const) {
-      t.same(network({ ...pod, 'vmshim.io/network': wanted }, own), { mode: 'pod', wanted });
+      t.same(network({ ...pod, 'vmshim.io/network': wanted }, own), { mode: 'pod', wanted, guard: true });
     }
     t.same(network({ ...pod, 'vmshim.io/network': 'none' }, own), { mode: 'none' });
     t.end();
@@ -61,6 +61,21 @@ void t.test('the network of a VM in a pod', async (t) => {
       mode: 'pod',
       mac: '52:54:00:00:00:01',
     });
+    t.end();
+  });
+
+  await t.test('is without a guard only where the node allows it', (t) => {
+    const allowed = '[network]\nallow_guard_off = true';
+    const off = { ...pod, 'vmshim.io/spoof-guard': 'off' };
+    t.match(network(off, own, allowed), { mode: 'pod', guard: false });
+    t.match(network(pod, own, allowed), { guard: true });
+    t.match(network({ ...pod, 'vmshim.io/spoof-guard': 'on' }, own), { guard: true });
+    t.throws(() => network(off, own), {
+      kind: 'InvalidArgument',
+      message:
+        'annotation vmshim.io/spoof-guard is "off", which this node does not allow: remove it, or set network.allow_guard_off = true in the config file',
+    });
+    t.throws(() => network({ ...pod, 'vmshim.io/spoof-guard': 'no' }, own), { message: /give on or off/ });
     t.end();
   });
 

@@ -3,7 +3,8 @@ import t from 'tap';
 import { answerFrame } from '../../../../src/net/dhcp/answer-frame.ts';
 import { planGuestLease } from '../../../../src/net/dhcp/guest-lease.ts';
 import { parseGuestPacket } from '../../../../src/net/dhcp/guest-packet.ts';
-import { bridged, routed } from './guests.ts';
+import { macText } from '../../../support/frames.ts';
+import { bridged, neighbour, routed } from './guests.ts';
 import {
   BROADCAST_MAC,
   dhcp4,
@@ -15,7 +16,9 @@ import {
   udp6Frame,
 } from './wire.ts';
 
-const leases = [planGuestLease(bridged, { router6: { mac: '02:00:00:00:00:99' } }), planGuestLease(routed)];
+/** MAC address of a TAP. */
+const NODE = 'fe:54:00:12:34:56';
+const leases = [planGuestLease(bridged, { router6: neighbour }), planGuestLease(routed, { nodeMac: NODE })];
 const RECIPIENTS = [GUEST_MAC, BROADCAST_MAC, '33:33:00:00:00:01'];
 
 const CLIENT = [1, '00030001525400123456'] as const;
@@ -47,10 +50,10 @@ const requests = [
     ]),
   ),
   icmp6Frame(133, Buffer.from('000000000101525400123456', 'hex')),
-  icmp6Frame(135, Buffer.from('00000000' + 'fe8000000000000000766dfffe000001', 'hex')),
 ];
+const question = icmp6Frame(135, Buffer.from('00000000' + 'fe8000000000000000766dfffe000001', 'hex'));
 
-const whole = fc.constantFrom(...requests);
+const whole = fc.constantFrom(...requests, question, arpRequest());
 const damaged = fc
   .tuple(whole, fc.array(fc.tuple(fc.nat(600), fc.nat(255)), { maxLength: 8 }), fc.nat(600))
   .map(([frame, changes, length]) => {
@@ -61,6 +64,7 @@ const damaged = fc
 
 void t.test('each of these requests is answered', (t) => {
   for (const request of requests) t.ok(answerFrame(leases[0]!, request).frame);
+  t.match(answerFrame(leases[0]!, question), { kind: 'gateway-asked' });
   t.end();
 });
 
@@ -72,12 +76,12 @@ void t.test('whatever the bytes are: no exception, a sound frame or none, for th
       fc.constantFrom(...leases),
       (bytes, lease) => {
         const before = Buffer.from(bytes);
-        const { frame } = answerFrame(lease, bytes);
+        const { kind, frame } = answerFrame(lease, bytes);
         if (!before.equals(bytes)) throw new Error('the request was changed');
         if (frame === undefined) return;
         answered += 1;
-        const read = readFrame(frame);
-        if (!RECIPIENTS.includes(read.to)) throw new Error(`an answer to ${read.to}`);
+        const to = kind === 'arp-reply' ? macText(frame.subarray(0, 6)) : readFrame(frame).to;
+        if (!RECIPIENTS.includes(to)) throw new Error(`an answer to ${to}`);
         if (frame.length > 14 + lease.mtu) throw new Error(`an answer of ${frame.length} bytes`);
         if (!before.subarray(6, 12).equals(Buffer.from(lease.mac)))
           throw new Error('an answer to another station');
@@ -128,5 +132,28 @@ void t.test('fragments, options and lengths of the IP headers', (t) => {
   ]);
   withOption.writeUInt16BE(discover.length - 14 + 4, 16);
   t.match(parseGuestPacket(withOption), { kind: 'udp', destinationPort: 67 });
+  t.end();
+});
+
+/** Of the guest, at its address; 42 bytes without padding. */
+function arpRequest(target = 'a9fe0101', mac = '525400123456'): Buffer {
+  const hex = `ffffffffffff${mac}08060001080006040001${mac}0a010203000000000000${target}`;
+  return Buffer.from(hex, 'hex');
+}
+
+void t.test('a routed guest hears that the node has its gateway’s address', (t) => {
+  const lease = planGuestLease(routed, { nodeMac: NODE });
+  const answer = answerFrame(lease, arpRequest());
+  t.equal(answer.kind, 'arp-reply');
+  const guest = '525400123456';
+  t.equal(
+    answer.frame?.toString('hex'),
+    `${guest}fe540012345608060001080006040002fe5400123456a9fe0101${guest}0a010203`,
+  );
+  t.equal(answerFrame(lease, arpRequest('0a010203')).kind, 'not-ours', 'is its own address free?');
+  t.equal(answerFrame(lease, arpRequest('a9fe0101', '525400123457')).kind, 'not-ours');
+  t.equal(answerFrame(lease, arpRequest().subarray(0, 41)).kind, 'malformed');
+  t.equal(answerFrame(lease, answer.frame!).kind, 'malformed', 'an answer is no request');
+  t.equal(answerFrame(planGuestLease(routed), arpRequest()).kind, 'not-ours', 'on a bridge');
   t.end();
 });

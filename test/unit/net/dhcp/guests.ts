@@ -1,3 +1,4 @@
+import type { Router6 } from '../../../../src/net/dhcp/lease6.ts';
 import type { GuestInterface } from '../../../../src/net/guest-network.ts';
 import { GUEST_MAC } from './wire.ts';
 
@@ -33,4 +34,10 @@ export const routed: GuestInterface = {
     { destination: '::/0', gateway: 'fe80::1' },
     { destination: 'fd00:9::/48', gateway: 'fe80::1' },
   ],
+};
+
+/** What is known of an IPv6 gateway with a global address: it is on the link. */
+export const neighbour: Router6 = {
+  kind: 'neighbor',
+  link: { ifName: 'eth9', netns: undefined, asker: 'nobody' },
 };

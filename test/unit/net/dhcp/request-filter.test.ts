@@ -8,7 +8,7 @@ import { requestFilter } from '../../../../src/net/dhcp/request-filter.ts';
 import type { GuestInterface } from '../../../../src/net/guest-network.ts';
 import type { Teardown } from '../../../support/temp-dir.ts';
 import { testNetns } from '../../../support/test-netns.ts';
-import { bridged } from './guests.ts';
+import { bridged, neighbour, routed } from './guests.ts';
 import { dhcp4, icmp6Frame, udp4Frame, udp6Frame } from './wire.ts';
 
 buildAddon();
@@ -119,7 +119,7 @@ void t.test('a guest with both families', async (t) => {
 });
 
 void t.test('a guest whose router we made up', async (t) => {
-  const options = { router6: { mac: '02:00:00:00:00:99' } };
+  const options = { router6: neighbour };
   const frames = [...wanted.v4, ...wanted.v6, neighbourSolicitation(OURS)];
   t.strictSame(await passed(t, bridged, options, all), hex(frames));
 });
@@ -127,4 +127,17 @@ void t.test('a guest whose router we made up', async (t) => {
 void t.test('a guest with one family', async (t) => {
   t.strictSame(await passed(t, ipv4Guest, {}, all), hex(wanted.v4));
   t.strictSame(await passed(t, ipv6Guest, {}, all), hex(wanted.v6));
+});
+
+void t.test('a guest whose gateway is the node: ARP requests for it as well', async (t) => {
+  const arp = (operation: string, target: string): Buffer =>
+    Buffer.from(
+      `ffffffffffff5254001234560806000108000604${operation}5254001234560a010203000000000000${target}`,
+      'hex',
+    );
+  const [request, reply] = [arp('0001', 'a9fe0101'), arp('0002', 'a9fe0101')];
+  const frames = [reply, arp('0001', 'a9fe0102'), request, discover];
+  const node = { nodeMac: 'fe:54:00:12:34:56' };
+  t.strictSame(await passed(t, routed, node, frames), hex([request, discover]));
+  t.strictSame(await passed(t, routed, {}, frames), hex([discover]), 'not elsewhere');
 });

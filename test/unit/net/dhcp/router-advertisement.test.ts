@@ -1,9 +1,9 @@
 import t from 'tap';
 import { answerFrame } from '../../../../src/net/dhcp/answer-frame.ts';
 import { planGuestLease, type LeaseOptions } from '../../../../src/net/dhcp/guest-lease.ts';
-import { routerAdvertisement } from '../../../../src/net/dhcp/router-advertisement.ts';
+import { neighborAdvertisement, routerAdvertisement } from '../../../../src/net/dhcp/router-advertisement.ts';
 import type { GuestInterface } from '../../../../src/net/guest-network.ts';
-import { bridged, routed } from './guests.ts';
+import { bridged, neighbour, routed } from './guests.ts';
 import { type Frame, GUEST_MAC, icmp6Frame, readFrame, readNdOptions, text } from './wire.ts';
 
 const GUEST = 'fe80000000000000505400fffe123456';
@@ -52,13 +52,17 @@ void t.test('a link-local gateway is the router itself', (t) => {
 });
 
 void t.test('a subnet is on-link and never used to make up addresses', (t) => {
-  const { options } = advertise(bridged, { router6: { linkLocal: 'fe80::42' } });
+  const { options } = advertise(bridged, { router6: { kind: 'link-local', address: 'fe80::42' } });
   t.strictSame(options[1], [3, `4080${FOREVER}${FOREVER}00000000${padded('fd000001', 16)}`]);
   t.end();
 });
 
 void t.test('a gateway known by its link-local address', (t) => {
-  const { frame, header: found, options } = advertise(bridged, { router6: { linkLocal: 'fe80::42' } });
+  const {
+    frame,
+    header: found,
+    options,
+  } = advertise(bridged, { router6: { kind: 'link-local', address: 'fe80::42' } });
   t.equal(frame.source, 'fe80' + '0'.repeat(26) + '42');
   t.equal(found, header('ffff'));
   t.notOk(
@@ -68,33 +72,35 @@ void t.test('a gateway known by its link-local address', (t) => {
   t.end();
 });
 
-void t.test(
-  'a gateway known by its MAC address gets a link-local address of ours, for which we answer',
-  (t) => {
-    const router6 = { mac: '02:00:00:00:00:99' };
-    const { frame, header: found, options } = advertise(bridged, { router6 });
-    t.equal(frame.source, OURS);
-    t.equal(found, header('ffff'));
-    t.strictSame(options[0], [1, '020000000099']);
+void t.test('a gateway that is a neighbour gets a link-local address of ours, and is asked for', (t) => {
+  const { frame, header: found, options } = advertise(bridged, { router6: neighbour });
+  t.equal(frame.source, OURS);
+  t.equal(found, header('ffff'));
+  t.notOk(
+    options.some(([type]) => type === 1),
+    'its MAC address is nobody’s to tell but its own',
+  );
 
-    const lease = planGuestLease(bridged, { router6 });
-    const ask = (target: string, more: Frame = {}) =>
-      answerFrame(lease, icmp6Frame(135, Buffer.from('00000000' + target + '0101525400123456', 'hex'), more));
-    const answer = ask(OURS, { source: GUEST });
-    t.equal(answer.kind, 'neighbor-advertisement');
-    const advertisement = readFrame(answer.frame!);
-    t.match(advertisement, { to: GUEST_MAC, source: OURS, destination: GUEST, hops: 255 });
-    t.equal(advertisement.payload.subarray(4).toString('hex'), `e0000000${OURS}0201020000000099`);
-    t.equal(ask('fe80' + '0'.repeat(26) + '42').kind, 'not-ours', 'somebody else');
-    t.equal(ask(OURS, { source: '0'.repeat(32) }).kind, 'not-ours', 'duplicate address detection');
-    t.equal(answerFrame(lease, icmp6Frame(135, Buffer.alloc(9))).kind, 'malformed');
-    t.equal(
-      answerFrame(planGuestLease(bridged), icmp6Frame(135, Buffer.from('00000000' + OURS, 'hex'))).kind,
-      'not-ours',
-    );
-    t.end();
-  },
-);
+  const lease = planGuestLease(bridged, { router6: neighbour });
+  const ask = (target: string, more: Frame = {}) =>
+    answerFrame(lease, icmp6Frame(135, Buffer.from('00000000' + target + '0101525400123456', 'hex'), more));
+  t.match(ask(OURS, { source: GUEST }), { kind: 'gateway-asked', asker: Buffer.from(GUEST, 'hex') });
+  t.equal(ask('fe80' + '0'.repeat(26) + '42').kind, 'not-ours', 'somebody else');
+  t.equal(ask(OURS, { source: '0'.repeat(32) }).kind, 'not-ours', 'duplicate address detection');
+  t.equal(answerFrame(lease, icmp6Frame(135, Buffer.alloc(9))).kind, 'malformed');
+  t.equal(
+    answerFrame(planGuestLease(bridged), icmp6Frame(135, Buffer.from('00000000' + OURS, 'hex'))).kind,
+    'not-ours',
+  );
+
+  const mac = Buffer.from('020000000099', 'hex');
+  const answer = neighborAdvertisement(lease, lease.v6!, Buffer.from(GUEST, 'hex'), mac);
+  t.equal(answer.kind, 'neighbor-advertisement');
+  const advertisement = readFrame(answer.frame!);
+  t.match(advertisement, { to: GUEST_MAC, source: OURS, destination: GUEST, hops: 255 });
+  t.equal(advertisement.payload.subarray(4).toString('hex'), `e0000000${OURS}0201020000000099`);
+  t.end();
+});
 
 void t.test('a gateway of which nothing is known: an address, no default route, and a word about it', (t) => {
   const { frame, header: found, options, omissions } = advertise(bridged);
@@ -102,7 +108,7 @@ void t.test('a gateway of which nothing is known: an address, no default route, 
   t.equal(found, header('0000'));
   t.notOk(options.some(([type]) => type === 1 || type === 24));
   t.match(omissions, [
-    /^1 IPv6 route.* of eth0 .*neither a link-local nor a MAC address of the gateway is known$/,
+    /^1 IPv6 route.* of eth0 .*no link-local address of the gateway is known, nor a link to ask for it$/,
   ]);
   t.end();
 });

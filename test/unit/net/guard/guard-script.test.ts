@@ -36,11 +36,14 @@ const elements = (table: string): string[] => [
   `${table} guests { "vt1" }`,
 ];
 
+/** Of the DHCP responder. */
+const madeUp = '0xfe8000000000000000766dfffe000001, 0xfe8000000000000000766dfffe000002';
+
 void t.test('a guest at a bridge is elements only', (t) => {
   t.same(renderGuard(atBridge, guest).split('\n'), [
     `flush chain bridge vmshim ${guardRules('bridge').marker}`,
     ...elements('bridge vmshim').map((element) => `add element ${element}`),
-    'add element bridge vmshim reserved6 { 0xfe800000000000000000000000000001 }',
+    `add element bridge vmshim reserved6 { ${madeUp}, 0xfe800000000000000000000000000001 }`,
     '',
   ]);
   t.same(renderUnguard(atBridge, guest).split('\n'), [
@@ -86,6 +89,12 @@ void t.test('a guest with a trunk may send VLAN tags', (t) => {
   t.match(renderGuard(point, guest), 'add element bridge vmshim trunks { "vt1" }');
   t.match(renderUnguard(point, guest), 'delete element bridge vmshim trunks { "vt1" }');
   t.notMatch(renderGuard(atBridge, guest), /trunks/);
+  t.end();
+});
+
+void t.test('a router’s link-local address is nobody else’s', (t) => {
+  const known = { ...guest, addresses: [], routes: [], router6: 'fe80::42' };
+  t.match(renderGuard(atBridge, known), `reserved6 { ${madeUp}, 0xfe800000000000000000000000000042 }`);
   t.end();
 });
 
