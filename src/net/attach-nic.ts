@@ -2,7 +2,6 @@ import type { Host } from '../host/host.ts';
 import { withErrno } from '../host/linux-errno.ts';
 import { attachTap, detachTap } from './attach-tap.ts';
 import { deliveryFilter } from './delivery-filter.ts';
-import type { Router6 } from './dhcp/lease6.ts';
 import { applyGuard, type GuardEntry, removeGuard } from './guard.ts';
 import { guardMirroredTap, guardTap } from './guard-point.ts';
 import type { GuestInterface, TapHandover } from './guest-network.ts';
@@ -22,9 +21,7 @@ export interface NicOptions {
 }
 
 /** A NIC of mode `tap`, as it was handed over. */
-export interface NodeNic extends Pick<TapHandover, 'tap' | 'attachment' | 'guest' | 'bandwidth'> {
-  readonly router6?: Router6 | undefined;
-}
+export type NodeNic = Pick<TapHandover, 'tap' | 'attachment' | 'guest' | 'bandwidth'>;
 
 /** A NIC of mode `netns`: the pod's link it stands for, and the TAP beside it. */
 export interface PodNic {
@@ -76,10 +73,9 @@ function shapeOf(
 
 /** What the guard has of a NIC of mode `tap`. */
 export function guardEntry(nic: NodeNic): GuardEntry {
-  const { tap, attachment, guest, router6 } = nic;
-  const known = router6?.kind === 'link-local' ? { router6: router6.address } : {};
+  const { tap, attachment, guest } = nic;
   const shaper = shapeOf(nic, { guard: true })?.sender === 'guard' ? shaperName(tap) : undefined;
-  return { point: guardTap(tap, attachment, shaper), guest: { ...guest, ...known } };
+  return { point: guardTap(tap, attachment, shaper), guest };
 }
 
 async function guardOnNode(

@@ -6,11 +6,8 @@ import type { GuestInterface } from './guest-network.ts';
 import type { GuardPoint } from './guard-point.ts';
 import { GUARD_PRIORITY, GUARD_REASONS, guardRules } from './guard-rules.ts';
 
-/** What a guest may use, and what nobody may. */
-export interface GuardedGuest extends Pick<GuestInterface, 'mac' | 'addresses' | 'routes'> {
-  /** Link-local IPv6 address that the guest's router has beside the one in `routes`. */
-  readonly router6?: string;
-}
+/** What a guest may use. */
+export type GuardedGuest = Pick<GuestInterface, 'mac' | 'addresses' | 'routes'>;
 
 /** Lets a guest into the sets, for a table that has our rules; idempotent, counters are kept. */
 export function renderGuard(point: GuardPoint, guest: GuardedGuest): string {
@@ -84,9 +81,9 @@ function chainsOf(tap: string): [guard: string, forward: string] {
 }
 
 /** Link-local IPv6 addresses that stand for routers. */
-function routersOf({ addresses, routes, router6 }: GuardedGuest): string[] {
+function routersOf({ addresses, routes }: GuardedGuest): string[] {
   const gateways = [...addresses, ...routes].map(({ gateway }) => gateway);
-  const routers = [...gateways, router6]
+  const routers = gateways
     .filter((address) => address !== undefined)
     .map(checkAddress)
     .filter((address) => /^fe[89ab]/.test(address));

@@ -10,8 +10,8 @@ export type NicPlace =
 
 /**
  * How a guest gets to its IPv6 gateway if that has a global address only, which no router advertisement can name.
- * On a bridge of which the node itself is the gateway, by the bridge's own link-local address; else the gateway is a
- * neighbour and is asked for when the guest wants to know. Undefined where the gateway is link-local, or there is none.
+ * It is the node itself, on the bridge, or a neighbour there. The bridge's own link-local address would not do: it has none
+ * before it has its first port. Undefined where the gateway is link-local, or there is none.
  */
 export function findRouter6(host: Host, place: NicPlace, guest: GuestInterface): Router6 | undefined {
   const routes = guest.routes.filter(({ destination }) => destination.includes(':'));
@@ -23,12 +23,13 @@ export function findRouter6(host: Host, place: NicPlace, guest: GuestInterface):
   if (place.kind === 'netns') return neighbor({ ifName: guest.ifName, netns: place.netns, asker: 'guest' });
   const { attachment } = place;
   if (attachment.kind === 'routed') return undefined;
-  const own = readAddresses(host).filter(({ ifName }) => ifName === attachment.bridge);
-  if (!own.some(({ address }) => address === canonicalIp(gateway))) {
-    return neighbor({ ifName: attachment.bridge, netns: undefined, asker: 'nobody' });
-  }
-  const local = own.find(({ address }) => isLinkLocal(address));
-  return local === undefined ? undefined : { kind: 'link-local', address: local.address };
+  const { bridge } = attachment;
+  const own = readAddresses(host).some(
+    ({ ifName, address }) => ifName === bridge && address === canonicalIp(gateway),
+  );
+  return own
+    ? { kind: 'node', ifName: bridge }
+    : neighbor({ ifName: bridge, netns: undefined, asker: 'nobody' });
 }
 
 function neighbor(link: GatewayLink): Router6 {

@@ -1,3 +1,4 @@
+import { absentIs } from '../host/absent-is.ts';
 import type { VmSpec } from '../core/vm-spec.ts';
 import { openPodNic, openTapNic } from '../net/attach-nic.ts';
 import { describeBandwidth } from '../net/bandwidth.ts';
@@ -94,7 +95,7 @@ export interface GuestServices extends Disposable {
 
 /** Tells the guest its addresses for as long as the VM lives, by a responder for every card. */
 export function answerDhcp(
-  { native, log }: MachineDeps,
+  { host, native, log }: MachineDeps,
   plans: readonly NicPlan[],
   hostname: string,
 ): GuestServices {
@@ -107,6 +108,7 @@ export function answerDhcp(
         guest: plan.guest,
         hostname,
         ...(plan.router6 !== undefined && { router6: plan.router6 }),
+        readMac: (link) => absentIs(undefined, () => host.readText(`/sys/class/net/${link}/address`).trim()),
         ...(plan.kind === 'tap' && plan.attachment.kind === 'routed' && { nodeMac: tapMac(plan.guest.mac) }),
         logger: log,
       }),

@@ -9,6 +9,7 @@ import type { GuestInterface, TapAttachment } from '../../src/net/guest-network.
 import { FakeGuest } from '../support/fake-guest.ts';
 import {
   BROADCAST,
+  checksum,
   ethernet,
   fragment,
   icmp6Packet,
@@ -35,24 +36,31 @@ const v6 = (packet: Buffer): Buffer => ethernet('33:33:00:00:00:01', ROGUE, IPV6
 /** An extension header of 8 bytes, or 16 with what else is in it. */
 const extension = (next: number, units = 0): Buffer =>
   Buffer.concat([Buffer.from([next, units, 1, 4 + 8 * units]), Buffer.alloc(4 + 8 * units)]);
+/** A message behind headers of these kinds. */
 const behind = (kinds: readonly number[], last: number, message: Buffer, units = 0): Buffer => {
-  const nexts = [...kinds.slice(1), last];
-  const headers = nexts.map((next) => extension(next, units));
+  const headers = kinds.map((_, i) => extension(kinds[i + 1] ?? last, units));
   return v6(ipv6('fe80::bad', 'ff02::1', kinds[0] ?? last, Buffer.concat([...headers, message])));
 };
 const advertMessage = advert.subarray(40);
 const reply6 = udp(547, 546, data);
 
+/** With what the checksum of its header becomes; a bridge may look at it. */
+const summed = (packet: Buffer): Buffer => {
+  const header = packet.subarray(0, (packet[0]! & 15) * 4);
+  header.writeUInt16BE(0, 10);
+  header.writeUInt16BE(checksum(header), 10);
+  return packet;
+};
 const withOptions = (packet: Buffer): Buffer => {
   const longer = Buffer.concat([packet.subarray(0, 20), Buffer.from([1, 1, 1, 0]), packet.subarray(20)]);
   longer[0] = 0x46;
   longer.writeUInt16BE(longer.length, 2);
-  return longer;
+  return summed(longer);
 };
 const firstFragment = (packet: Buffer): Buffer => {
   const copy = Buffer.from(packet);
   copy[6] = 0x20;
-  return copy;
+  return summed(copy);
 };
 
 const unwanted: readonly (readonly [string, Buffer])[] = [

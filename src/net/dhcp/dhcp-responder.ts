@@ -12,6 +12,7 @@ import {
   SILENCE_KINDS,
   type SilenceKind,
 } from './frame-answer.ts';
+import { parseMac } from './ip-bytes.ts';
 import { GatewayLookup } from './gateway-lookup.ts';
 import { type GuestLease, planGuestLease } from './guest-lease.ts';
 import type { Lease6, Router6 } from './lease6.ts';
@@ -31,6 +32,8 @@ export interface DhcpResponderOptions {
   readonly hostname?: string;
   /** Of the IPv6 gateway, when that has a global address; without it the guest gets no IPv6 default route then. */
   readonly router6?: Router6;
+  /** MAC address that a link of the node has now; undefined when it is gone. Needed for a router of kind `node`. */
+  readonly readMac?: (ifName: string) => string | undefined;
   /** MAC address of the node's end of the TAP, where that is the guest's IPv4 gateway. */
   readonly nodeMac?: string;
   readonly logger: Logger;
@@ -129,10 +132,14 @@ class PacketResponder implements DhcpResponder {
       lease: this.#lease,
       gateway: v6.gateway,
       source,
-      onAnswer: (mac) => {
-        if (this.#asker !== undefined) this.#answer(neighborAdvertisement(this.#lease, v6, this.#asker, mac));
-      },
+      onAnswer: (mac) => this.#tellGateway(mac),
     });
+  }
+
+  #tellGateway(mac: Uint8Array): void {
+    const { v6 } = this.#lease;
+    if (v6 === undefined || this.#asker === undefined) return;
+    this.#answer(neighborAdvertisement(this.#lease, v6, this.#asker, mac));
   }
 
   #answer(answer: FrameAnswer): void {
@@ -142,8 +149,11 @@ class PacketResponder implements DhcpResponder {
   }
 
   #askGateway(asker: Uint8Array): void {
+    const { router6, readMac } = this.#options;
     this.#asker = asker;
     try {
+      const mac = router6?.kind === 'node' ? parseMac(readMac?.(router6.ifName) ?? '') : undefined;
+      if (mac !== undefined) this.#tellGateway(mac);
       this.#gateway?.ask();
     } catch (error) {
       this.#count('unsent');

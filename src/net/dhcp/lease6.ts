@@ -1,15 +1,14 @@
-import { VmError } from '../../core/errors.ts';
 import type { GuestInterface } from '../guest-network.ts';
 import { type InterfaceRoute, isDefault, planFamily } from './interface-routes.ts';
-import { isLinkLocalIpv6, linkLocalOf, parseIp, type Prefix, sameBytes } from './ip-bytes.ts';
+import { isLinkLocalIpv6, linkLocalOf, type Prefix, sameBytes } from './ip-bytes.ts';
 
 /**
- * What the caller knows of the IPv6 gateway beside its global address: the link-local address that it answers to, or only
- * on which link it can be asked for. In the latter case we make up a link-local address, and when the guest wants to know
- * who has it, we ask the gateway.
+ * Where the IPv6 gateway is, when it has a global address only. Router advertisements can name no such (RFC 4861, section
+ * 4.2), so we make up a link-local address and find out who has it when the guest asks.
  */
 export type Router6 =
-  | { readonly kind: 'link-local'; readonly address: string }
+  /** On this link of the node itself, a bridge; whose MAC address may change with its ports. */
+  | { readonly kind: 'node'; readonly ifName: string }
   | { readonly kind: 'neighbor'; readonly link: GatewayLink };
 
 /** A link of the network behind the TAP. */
@@ -116,14 +115,7 @@ function routerOf(
   router: Router6 | undefined,
 ): { address: Uint8Array; gateway: Uint8Array | undefined } | undefined {
   if (isLinkLocalIpv6(gateway)) return { address: gateway, gateway: undefined };
-  if (router === undefined) return undefined;
-  if (router.kind === 'neighbor') return { address: serverAddress, gateway };
-  const address = parseIp(router.address);
-  if (address !== undefined && isLinkLocalIpv6(address)) return { address, gateway: undefined };
-  throw new VmError(
-    'InvalidArgument',
-    `the IPv6 gateway’s address ${JSON.stringify(router.address)} is not link-local (fe80::/10)`,
-  );
+  return router === undefined ? undefined : { address: serverAddress, gateway };
 }
 
 /** Every host has routes to link-local and multicast addresses by itself, and ignores them here (RFC 4861, section 5.5.3). */

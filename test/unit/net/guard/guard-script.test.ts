@@ -92,12 +92,6 @@ void t.test('a guest with a trunk may send VLAN tags', (t) => {
   t.end();
 });
 
-void t.test('a router’s link-local address is nobody else’s', (t) => {
-  const known = { ...guest, addresses: [], routes: [], router6: 'fe80::42' };
-  t.match(renderGuard(atBridge, known), `reserved6 { ${madeUp}, 0xfe800000000000000000000000000042 }`);
-  t.end();
-});
-
 void t.test('a guest without addresses has its link-local one', (t) => {
   const script = renderGuard(atBridge, { mac: guest.mac, addresses: [], routes: [] });
   t.notMatch(script, /ipv4s/);
