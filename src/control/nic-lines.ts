@@ -15,7 +15,8 @@ export function describeNic(nic: Nic): [label: string, text: string][] {
 }
 
 function describeGuard(nic: Nic): string {
-  switch (nic.guard) {
+  const guard = nic.guard ?? '';
+  switch (guard) {
     case 'on':
       return `on, dropped: ${describeCounts(nic.dropped) || 'nothing'}`;
     case 'missing':
@@ -23,7 +24,7 @@ function describeGuard(nic: Nic): string {
     case 'unknown':
       return `unknown: ${nic.guardProblem ?? ''}`;
     default:
-      return nic.guard ?? '';
+      return guard;
   }
 }
 

@@ -1,4 +1,3 @@
-import type { VmError } from '../../core/errors.ts';
 import type { Native } from '../../host/native.ts';
 import { openPacketSocket, type PacketSocket } from '../../host/packet-socket.ts';
 import { assembleBpf } from './bpf-program.ts';
@@ -81,7 +80,7 @@ export class GatewayLookup implements Disposable {
       filter: this.#filter,
       budget: BUDGET,
       onFrame: (frame) => this.#read(frame),
-      onError: (_error: VmError) => this.#stop(),
+      onError: () => this.#stop(),
     });
     clearTimeout(this.#patience);
     this.#patience = setTimeout(() => this.#stop(), PATIENCE_MS).unref();
