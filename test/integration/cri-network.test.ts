@@ -5,11 +5,7 @@
 import t from 'tap';
 import { BUSYBOX, criContainerd } from '../support/cri-containerd.ts';
 import { CriPod } from '../support/cri-pod.ts';
-import { takeAddresses } from '../support/cri-guest.ts';
-import { startGuest, type Way, WAYS } from '../support/cri-ways.ts';
-
-/** One answer proves the way; the first frames to a new neighbour may be lost while it is being discovered. */
-const ANSWERED = /[1-9]\d* packets received/;
+import { ANSWERED, bootAgain, pingFromNode, startGuest, type Way, WAYS } from '../support/cri-ways.ts';
 
 for (const [name, way] of Object.entries<Way>(WAYS)) {
   void t.test(name, async (t) => {

@@ -105,11 +105,11 @@ function guestOf(mac: string): GuestInterface {
 for (const guard of [false, true]) {
   void t.test(guard ? 'a guarded guest' : 'a guest without a guard', async (t) => {
     const options = { queues: 2, uid: 12345, guard };
-    const nic = { tap: 'vta', attachment: bridge, guest: guestOf('02:00:00:00:00:0a') };
+    const nic = { tap: 'vta', attachment: bridge, guest: guestOf('02:00:00:00:00:0a'), bandwidth: undefined };
     using tap = await openTapNic(lab, nic, options);
     using others = await openTapNic(
       lab,
-      { tap: 'vto', attachment: bridge, guest: guestOf(ROGUE) },
+      { tap: 'vto', attachment: bridge, guest: guestOf(ROGUE), bandwidth: undefined },
       { ...options, guard: false },
     );
     const [guest, rogue] = [new FakeGuest(tap), new FakeGuest(others)];

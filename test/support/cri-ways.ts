@@ -69,3 +69,28 @@ export async function startGuest(t: Test, node: CriNode, way: Way, options: PodO
   const console = await vm.attach();
   return { pod, vm, console, addresses, mac: await takeAddresses(console, addresses, way) };
 }
+
+/** One answer proves the way; the first frames to a new neighbour may be lost while it is being discovered. */
+export const ANSWERED = /[1-9]\d* packets received/;
+
+export async function pingFromNode(t: Test, node: CriNode, { addresses }: CriGuest): Promise<void> {
+  for (const ip of addresses) {
+    const said = await node.network.run('busybox', 'ping', '-c', '3', '-W', '20', ip);
+    t.match(said, ANSWERED, `from the node to ${ip}`);
+  }
+}
+
+/** Stops the VM and starts its container once more; gives the new console. */
+export async function bootAgain(
+  t: Test,
+  { pod, vm, console, addresses, mac }: CriGuest,
+  way: Way,
+): Promise<Attached> {
+  console[Symbol.dispose]();
+  await vm.stop(60);
+  const again = await pod.start({ stdin: true, attempt: 1 });
+  await again.log.until(/vmguest: ready/);
+  const attached = await again.attach();
+  t.same(await takeAddresses(attached, addresses, way), mac, 'the same MAC and IP after a restart');
+  return attached;
+}

@@ -1,6 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { textLogger } from '../../../src/core/logger.ts';
 import type { VmSpec } from '../../../src/core/vm-spec.ts';
 import type { ExecResult } from '../../../src/host/host.ts';
 import { LinuxHost } from '../../../src/host/linux-host.ts';
@@ -84,13 +85,12 @@ const plan = (host: PodHost, network: Partial<PodNetwork> = {}): Promise<NicPlan
     namespace: 'n',
     container: 'c',
   } as const;
-  const spec = { owner, network: { mode: 'pod', wanted: 'any', mac: undefined, ...network } };
+  const spec = { owner, network: { mode: 'pod', wanted: 'any', mac: undefined, guard: true, ...network } };
   const native = { setns: () => undefined } as unknown as Native;
   return planNics(
-    { host, native },
+    { host, native, log: textLogger(() => undefined, { debug: false }) },
     spec as unknown as VmSpec,
-    host.stateDir,
-    NETNS,
+    { stateDir: host.stateDir, netns: NETNS, resolvConf: undefined },
     AbortSignal.timeout(10_000),
   );
 };
