@@ -107,7 +107,7 @@ function describe(status: VmStatus, nics: readonly Nic[]): string {
     ],
     ['accelerator', `${status.accel ?? ''}: ${status.accelReason ?? ''}`],
     ['network', status.network ?? ''],
-    ...(status.nics ?? []).map((nic): [string, string] => ['traffic', describeTraffic(nic)]),
+    ...(status.traffic ?? []).map((nic): [string, string] => ['traffic', describeTraffic(nic)]),
     ...nics.flatMap(describeNic),
     ['uuid', status.uuid ?? ''],
     ['root disk', status.rootDisk ?? ''],
@@ -122,7 +122,7 @@ function describe(status: VmStatus, nics: readonly Nic[]): string {
   return shown.map(([label, value]) => `${label.padEnd(width)}  ${value}\n`).join('') + timeline(status);
 }
 
-type NicTraffic = NonNullable<VmStatus['nics']>[number];
+type NicTraffic = NonNullable<VmStatus['traffic']>[number];
 
 function describeTraffic(nic: NicTraffic): string {
   const way = (bytes = 0, packets = 0, dropped = 0, errors = 0): string =>

@@ -70,7 +70,7 @@ function statusOf({ machine, request, status, exit }: VmTask): VmStatus {
     shimVersion: VERSION,
     bundle: request.bundle,
     qemuVersion: facts.qemuVersion,
-    nics: machine.nicCounters().map(nicTraffic),
+    traffic: machine.nicCounters().map(nicTraffic),
   };
 }
 

@@ -166,9 +166,9 @@ async function statistics(t: Test, node: CriNode, guest: CriGuest, isTap: boolea
     return Number((await guest.console.ask(line, /[12]=(\d+)\r?\n/))[1]);
   };
   const [received, sent] = [await own('rx'), await own('tx')];
-  const { nics } = await vmctlStatus(node, guest.vm.id);
-  t.match(nics, [{ name: 'eth0' }]);
-  const [nic = { rxBytes: 0, txBytes: 0 }] = nics;
+  const { traffic } = await vmctlStatus(node, guest.vm.id);
+  t.match(traffic, [{ name: 'eth0' }]);
+  const [nic = { rxBytes: 0, txBytes: 0 }] = traffic;
   t.ok(nic.rxBytes >= received, `vmctl: ${nic.rxBytes} bytes received, the guest says ${received}`);
   t.ok(nic.txBytes >= sent && nic.txBytes >= BIG, `vmctl: ${nic.txBytes} bytes sent, the guest says ${sent}`);
   const { stdout: lines } = await execa(vmctl, ['status', guest.vm.id], {
@@ -193,7 +193,7 @@ async function statistics(t: Test, node: CriNode, guest: CriGuest, isTap: boolea
 async function vmctlStatus(
   node: CriNode,
   id: string,
-): Promise<{ network: string; nics: { name: string; rxBytes: number; txBytes: number }[] }> {
+): Promise<{ network: string; traffic: { name: string; rxBytes: number; txBytes: number }[] }> {
   const { stdout } = await execa(vmctl, ['status', id, '--json'], { env: node.containerd.environment() });
   return JSON.parse(stdout) as Awaited<ReturnType<typeof vmctlStatus>>;
 }
