@@ -21,7 +21,7 @@ import type { Teardown } from './temp-dir.ts';
 import { vmImage } from './vm-image.ts';
 
 /** Longer than the guest takes for anything. */
-const PATIENCE_MS = patience(60_000);
+const PATIENCE_MS = patience(240_000);
 
 export interface PodOptions {
   readonly name?: string;
