@@ -1,6 +1,6 @@
 import { VmError } from '../../core/errors.ts';
-import { ENTRY_BYTES, longNameEntries, shortNames } from './fat-names.ts';
-import type { TreeDirectory } from './file-tree.ts';
+import { ENTRY_BYTES, longNameEntries, nameEntryCount, shortNames } from './fat-names.ts';
+import type { TreeDirectory, TreeEntry } from './file-tree.ts';
 import type { ImagePart, SparseImage } from './sparse-image.ts';
 
 const SECTOR = 512;
@@ -19,6 +19,9 @@ const USUAL_SIZE = 64 * MIB;
 const ATTRIBUTE_READ_ONLY = 0x01;
 const ATTRIBUTE_VOLUME = 0x08;
 const ATTRIBUTE_DIRECTORY = 0x10;
+/** Offsets in a directory entry. */
+const FIRST_CLUSTER = 26;
+const FILE_SIZE = 28;
 /** 1 January 1980, midnight: FAT's first day, so that equal files make equal images. */
 const EPOCH_DATE = (1 << 5) | 1;
 
@@ -87,7 +90,7 @@ function clustersBelow(directory: TreeDirectory, clusterBytes: number): number {
 
 /** With `.` and `..`, which the root has not. */
 function directoryBytes(directory: TreeDirectory): number {
-  return 2 * ENTRY_BYTES + directoryEntries(directory, () => 0).length;
+  return directory.entries.reduce((sum, { name }) => sum + nameEntryCount(name), 2) * ENTRY_BYTES;
 }
 
 function build(root: TreeDirectory, layout: Layout, options: FatOptions): SparseImage {
@@ -96,6 +99,7 @@ function build(root: TreeDirectory, layout: Layout, options: FatOptions): Sparse
   const dataAt = rootAt + ROOT_ENTRIES * ENTRY_BYTES;
   const chains: number[] = [MEDIA | 0xff00, END_OF_CHAIN];
   const parts: ImagePart[] = [];
+  const templates = new DirectoryTemplates();
 
   /** Everything is one piece: clusters are taken in order. */
   const allocate = (length: number): number => {
@@ -108,7 +112,7 @@ function build(root: TreeDirectory, layout: Layout, options: FatOptions): Sparse
     if (bytes.length > 0) parts.push({ offset: dataAt + (cluster - 2) * clusterBytes, bytes });
   };
   const placeChildren = (directory: TreeDirectory, own: number): Buffer =>
-    directoryEntries(directory, (entry) => {
+    templates.fill(directory, (entry) => {
       if (entry.kind === 'file') {
         const cluster = allocate(entry.content.length);
         put(cluster, entry.content);
@@ -128,8 +132,8 @@ function build(root: TreeDirectory, layout: Layout, options: FatOptions): Sparse
       'the guest’s drive has more files in its root directory than FAT allows; give fewer',
     );
   }
-  const table = Buffer.alloc(chains.length * 2);
-  chains.forEach((next, cluster) => table.writeUInt16LE(next, cluster * 2));
+  // Little-endian, as every machine is that this runs on.
+  const table = new Uint8Array(Uint16Array.from(chains).buffer);
   const fats = Array.from({ length: FATS }, (_, i) => ({
     offset: (RESERVED_SECTORS + i * layout.fatSectors) * SECTOR,
     bytes: table,
@@ -145,37 +149,62 @@ function build(root: TreeDirectory, layout: Layout, options: FatOptions): Sparse
   };
 }
 
-function directoryEntries(
-  directory: TreeDirectory,
-  place: (entry: TreeDirectory['entries'][number]) => number,
-): Buffer {
-  const names = shortNames(directory.entries.map(({ name }) => name));
-  return Buffer.concat(
-    directory.entries.flatMap((entry, i) => {
-      const short = names[i] ?? '';
-      const attribute = entry.kind === 'file' ? ATTRIBUTE_READ_ONLY : ATTRIBUTE_DIRECTORY;
-      const size = entry.kind === 'file' ? entry.content.length : 0;
-      return [longNameEntries(entry.name, short), directoryEntry(short, attribute, place(entry), size)];
-    }),
-  );
+/** Entries of a directory, complete but for where each leads and how large it is. */
+interface DirectoryTemplate {
+  readonly bytes: Buffer;
+  /** Where each entry's short one stands. */
+  readonly places: readonly number[];
 }
 
-function directoryEntry(name: string, attribute: number, cluster: number, size: number): Buffer {
+/** The directories of a config drive's versions have the same names, and names are most of the work. */
+class DirectoryTemplates {
+  readonly #known = new Map<string, DirectoryTemplate>();
+
+  /** @param place makes room for an entry and gives its first cluster. */
+  fill({ entries }: TreeDirectory, place: (entry: TreeEntry) => number): Buffer {
+    const key = entries.map(({ kind, name }) => (kind === 'file' ? name : `${name}/`)).join('//');
+    let template = this.#known.get(key);
+    if (template === undefined) this.#known.set(key, (template = directoryTemplate(entries)));
+    const bytes = Buffer.from(template.bytes);
+    entries.forEach((entry, i) => {
+      const at = template.places[i] ?? 0;
+      bytes.writeUInt16LE(place(entry), at + FIRST_CLUSTER);
+      if (entry.kind === 'file') bytes.writeUInt32LE(entry.content.length, at + FILE_SIZE);
+    });
+    return bytes;
+  }
+}
+
+function directoryTemplate(entries: readonly TreeEntry[]): DirectoryTemplate {
+  const names = shortNames(entries.map(({ name }) => name));
+  const pieces: Buffer[] = [];
+  const places: number[] = [];
+  let at = 0;
+  entries.forEach(({ kind, name }, i) => {
+    const short = names[i] ?? '';
+    const long = longNameEntries(name, short);
+    pieces.push(long, directoryEntry(short, kind === 'file' ? ATTRIBUTE_READ_ONLY : ATTRIBUTE_DIRECTORY, 0));
+    places.push(at + long.length);
+    at += long.length + ENTRY_BYTES;
+  });
+  return { bytes: Buffer.concat(pieces), places };
+}
+
+function directoryEntry(name: string, attribute: number, cluster: number): Buffer {
   const entry = Buffer.alloc(ENTRY_BYTES);
   entry.write(name.padEnd(11), 0, 'latin1');
   entry[11] = attribute;
   for (const date of [16, 18, 24]) entry.writeUInt16LE(EPOCH_DATE, date);
-  entry.writeUInt16LE(cluster, 26);
-  entry.writeUInt32LE(size, 28);
+  entry.writeUInt16LE(cluster, FIRST_CLUSTER);
   return entry;
 }
 
 function dotEntry(name: '.' | '..', cluster: number): Buffer {
-  return directoryEntry(name, ATTRIBUTE_DIRECTORY, cluster, 0);
+  return directoryEntry(name, ATTRIBUTE_DIRECTORY, cluster);
 }
 
 function volumeEntry(label: string): Buffer {
-  return directoryEntry(label, ATTRIBUTE_VOLUME, 0, 0);
+  return directoryEntry(label, ATTRIBUTE_VOLUME, 0);
 }
 
 function bootSector({ sectorsPerCluster, totalSectors, fatSectors }: Layout, options: FatOptions): Buffer {

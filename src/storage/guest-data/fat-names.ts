@@ -3,8 +3,12 @@ export const ENTRY_BYTES = 32;
 const LFN_CHARACTERS = 13;
 const ATTRIBUTE_LFN = 0x0f;
 const LAST_LFN = 0x40;
-/** Where the 13 UTF-16 units of a long name's entry stand. */
-const LFN_OFFSETS = [1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30];
+/** Where the 13 UTF-16 units of a long name's entry stand: offset and bytes of each piece. */
+const LFN_PIECES = [
+  [1, 10],
+  [14, 12],
+  [28, 4],
+] as const;
 
 /** A name in 8.3 form, padded with spaces to 11 bytes, as ASCII. */
 export type ShortName = string;
@@ -31,11 +35,19 @@ export function shortNames(names: readonly string[]): ShortName[] {
   });
 }
 
+/** How many entries a name takes: those of the long name, and the short one. */
+export function nameEntryCount(name: string): number {
+  return 1 + (ownShortName(name) === undefined ? Math.ceil(name.length / LFN_CHARACTERS) : 0);
+}
+
 /** Entries that carry the long name, in the order they stand on disk before the short one; none where that says it all. */
 export function longNameEntries(name: string, short: ShortName): Buffer {
-  if (ownShortName(name) !== undefined) return Buffer.alloc(0);
-  const count = Math.ceil(name.length / LFN_CHARACTERS);
+  const count = nameEntryCount(name) - 1;
   const entries = Buffer.alloc(count * ENTRY_BYTES);
+  if (count === 0) return entries;
+  // One zero ends the name, 0xffff fills what is left.
+  const units = Buffer.alloc(count * LFN_CHARACTERS * 2, 0xff);
+  units.write(`${name}\0`, 'utf16le');
   const checksum = shortNameChecksum(short);
   for (let i = 0; i < count; i++) {
     const ordinal = count - i;
@@ -43,12 +55,11 @@ export function longNameEntries(name: string, short: ShortName): Buffer {
     entries[at] = ordinal | (i === 0 ? LAST_LFN : 0);
     entries[at + 11] = ATTRIBUTE_LFN;
     entries[at + 13] = checksum;
-    LFN_OFFSETS.forEach((offset, j) => {
-      const index = (ordinal - 1) * LFN_CHARACTERS + j;
-      // One zero ends the name, 0xffff fills what is left.
-      const unit = index < name.length ? name.charCodeAt(index) : index === name.length ? 0 : 0xffff;
-      entries.writeUInt16LE(unit, at + offset);
-    });
+    let from = (ordinal - 1) * LFN_CHARACTERS * 2;
+    for (const [offset, length] of LFN_PIECES) {
+      units.copy(entries, at + offset, from, from + length);
+      from += length;
+    }
   }
   return entries;
 }
