@@ -17,16 +17,28 @@ export const vmctl = join(repository, 'bin/vmctl');
 
 /** Packed once per guest and kept in the cache. */
 export async function vmImage(): Promise<VmImage> {
-  return await pack('guest', (await guest()).initrd);
+  return await packGuest('guest', await guest());
 }
 
 /** The same with iperf3 and ethtool, by its kernel only: its disk boots without them. */
 export async function netVmImage(): Promise<VmImage> {
-  return await pack('net-guest', (await guest()).netInitrd);
+  const { netInitrd, ...net } = await guest();
+  return await packGuest('net-guest', { ...net, initrd: netInitrd });
 }
 
-async function pack(which: string, initrd: string): Promise<VmImage> {
-  const { kernel, qcow2, cmdline } = await guest();
+/** The files of a guest, in a directory of the cache whose name tells it from others. */
+export interface GuestFiles {
+  readonly qcow2: string;
+  readonly kernel: string;
+  readonly initrd: string;
+  readonly cmdline: string;
+}
+
+/** Packs a guest once and keeps it in the cache. */
+export async function packGuest(
+  which: string,
+  { qcow2, kernel, initrd, cmdline }: GuestFiles,
+): Promise<VmImage> {
   const archive = join(repository, '.cache/images', `${basename(dirname(qcow2))}-${which}.tar`);
   const name = `example.test/${which}:1`;
   if (!existsSync(archive)) {

@@ -1,6 +1,6 @@
 import type { GuestNetworkSource } from '../../core/guest-data-spec.ts';
 import type { GuestNic } from './guest-data.ts';
-import { contains, familyOf, type IpNetwork, isLinkLocal, networkOf, parseCidr } from './ip-network.ts';
+import { contains, familyOf, type IpNetwork, isLinkLocal, networkOf, parseCidr, sameNetwork } from './ip-network.ts';
 
 /** One card and how each family of addresses reaches it, before it is written in one of the formats. */
 export interface GuestLink {
@@ -85,8 +85,4 @@ function familyRoutes(nic: GuestNic, family: 4 | 6): Route[] {
   if (gateway === undefined || routes.some(({ destination }) => destination.prefixLength === 0))
     return routes;
   return [...routes, { destination: parseCidr(`${unspecified}/0`), gateway }];
-}
-
-function sameNetwork(a: IpNetwork, b: IpNetwork): boolean {
-  return a.family === b.family && a.network === b.network && a.prefixLength === b.prefixLength;
 }

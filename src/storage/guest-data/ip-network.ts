@@ -1,9 +1,15 @@
-/** Addresses as numbers, just enough to tell what lies on a link and to write masks. Input was checked at the edge. */
+/**
+ * Addresses as numbers, just enough to tell what lies on a link and to write masks. Input was checked at the edge. They are
+ * arrays of small numbers: BigInt would take as long for one network as all else that is said of it.
+ */
 export interface IpNetwork {
   readonly family: 4 | 6;
-  readonly network: bigint;
+  readonly network: Groups;
   readonly prefixLength: number;
 }
+
+/** 4 of 8 bits, or 8 of 16. */
+type Groups = readonly number[];
 
 export function familyOf(address: string): 4 | 6 {
   return address.includes(':') ? 6 : 4;
@@ -11,7 +17,7 @@ export function familyOf(address: string): 4 | 6 {
 
 export function networkOf(address: string, prefixLength: number): IpNetwork {
   const family = familyOf(address);
-  return { family, network: toNumber(address) & mask(family, prefixLength), prefixLength };
+  return { family, network: masked(parse(address), family, prefixLength), prefixLength };
 }
 
 export function parseCidr(cidr: string): IpNetwork {
@@ -20,7 +26,11 @@ export function parseCidr(cidr: string): IpNetwork {
 }
 
 export function contains({ family, network, prefixLength }: IpNetwork, address: string): boolean {
-  return family === familyOf(address) && (toNumber(address) & mask(family, prefixLength)) === network;
+  return family === familyOf(address) && same(masked(parse(address), family, prefixLength), network);
+}
+
+export function sameNetwork(a: IpNetwork, b: IpNetwork): boolean {
+  return a.family === b.family && a.prefixLength === b.prefixLength && same(a.network, b.network);
 }
 
 export function isLinkLocal(address: string): boolean {
@@ -41,48 +51,62 @@ function bits(family: 4 | 6): number {
   return family === 4 ? 32 : 128;
 }
 
-function mask(family: 4 | 6, prefixLength: number): bigint {
-  const all = (1n << BigInt(bits(family))) - 1n;
-  return all ^ (all >> BigInt(prefixLength));
-}
-
-function toNumber(address: string): bigint {
-  if (familyOf(address) === 4) return fromParts(address.split('.').map(Number), 8n);
-  const [head = '', tail] = withoutDots(address).split('::');
-  const before = groups(head);
-  const after = groups(tail ?? '');
-  const zeros = Array<number>(Math.max(0, 8 - before.length - after.length)).fill(0);
-  return fromParts([...before, ...zeros, ...after], 16n);
-}
-
-/** RFC 4291, 2.2: the last two groups may be written as an IPv4 address. */
-function withoutDots(address: string): string {
-  return address.replace(/(\d+)\.(\d+)\.(\d+)\.(\d+)$/, (_, a: string, b: string, c: string, d: string) => {
-    const group = (high: string, low: string): string => (Number(high) * 256 + Number(low)).toString(16);
-    return `${group(a, b)}:${group(c, d)}`;
+function mask(family: 4 | 6, prefixLength: number): Groups {
+  const [count, width] = family === 4 ? [4, 8] : [8, 16];
+  const all = (1 << width) - 1;
+  return Array.from({ length: count }, (_, i) => {
+    const free = width - Math.min(width, Math.max(0, prefixLength - i * width));
+    return (all << free) & all;
   });
 }
 
-function groups(text: string): number[] {
-  return text === '' ? [] : text.split(':').map((group) => Number.parseInt(group, 16));
+function masked(groups: Groups, family: 4 | 6, prefixLength: number): Groups {
+  const kept = mask(family, prefixLength);
+  return groups.map((group, i) => group & (kept[i] ?? 0));
 }
 
-function fromParts(parts: readonly number[], width: bigint): bigint {
-  return parts.reduce((sum, part) => (sum << width) | BigInt(part), 0n);
+function same(a: Groups, b: Groups): boolean {
+  return a.every((group, i) => group === b[i]);
 }
 
-function format(family: 4 | 6, value: bigint): string {
-  const [count, width] = family === 4 ? [4, 8n] : [8, 16n];
-  const part = (i: number): number =>
-    Number((value >> (BigInt(count - 1 - i) * width)) & ((1n << width) - 1n));
-  const parts = Array.from({ length: count }, (_, i) => part(i));
-  if (family === 4) return parts.join('.');
-  const text = parts.map((group) => group.toString(16)).join(':');
-  // The longest run of zero groups, the first of equals (RFC 5952, 4.2).
-  const runs = [...text.matchAll(/(?:^|(?<=:))0(?::0)+(?=:|$)/g)].sort((a, b) => b[0].length - a[0].length);
-  const [run] = runs;
-  if (run === undefined) return text;
-  const before = text.slice(0, run.index).replace(/:$/, '');
-  const after = text.slice(run.index + run[0].length).replace(/^:/, '');
-  return `${before}::${after}`;
+function parse(address: string): Groups {
+  if (familyOf(address) === 4) return address.split('.').map(Number);
+  const [head = '', tail = ''] = address.split('::');
+  const before = parseGroups(head);
+  const after = parseGroups(tail);
+  const zeros = Array<number>(Math.max(0, 8 - before.length - after.length)).fill(0);
+  return [...before, ...zeros, ...after];
+}
+
+/** RFC 4291, 2.2: the last two groups may be written as an IPv4 address. */
+function parseGroups(text: string): number[] {
+  if (text === '') return [];
+  return text.split(':').flatMap((group) => {
+    if (!group.includes('.')) return Number.parseInt(group, 16);
+    const [a = 0, b = 0, c = 0, d = 0] = group.split('.').map(Number);
+    return [a * 256 + b, c * 256 + d];
+  });
+}
+
+function format(family: 4 | 6, groups: Groups): string {
+  if (family === 4) return groups.join('.');
+  const [start, length] = longestZeros(groups);
+  if (length < 2) return hex(groups);
+  return `${hex(groups.slice(0, start))}::${hex(groups.slice(start + length))}`;
+}
+
+function hex(groups: Groups): string {
+  return groups.map((group) => group.toString(16)).join(':');
+}
+
+/** Index and length of the longest run of zeros, the first of equals (RFC 5952, 4.2). */
+function longestZeros(groups: Groups): readonly [number, number] {
+  let longest: readonly [number, number] = [0, 0];
+  for (let start = 0; start < groups.length; start++) {
+    let end = start;
+    while (groups[end] === 0) end++;
+    if (end - start > longest[1]) longest = [start, end - start];
+    start = end;
+  }
+  return longest;
 }
