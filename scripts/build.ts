@@ -28,6 +28,7 @@ const lib = join(root, 'dist/lib/vmshim');
 const shimPrograms = {
   shim: 'src/shim/main.ts',
   serve: 'src/shim/serve.ts',
+  'guest-drive': 'src/vm/guest-drive.ts',
   'cgroup-metrics': 'src/shim/cgroup-metrics.ts',
   'sandbox-methods': 'src/shim/sandbox-methods.ts',
   delete: 'src/shim/delete.ts',
