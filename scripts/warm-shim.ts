@@ -58,7 +58,7 @@ async function makeDrive(): Promise<void> {
   ];
   const dns = { nameservers: ['10.0.0.1'], search: ['warm'] };
   const guest = { ifName: 'eth0', mac: '52:54:00:00:00:01', mtu: 1500, addresses, routes: [], dns };
-  const nic = { kind: 'netns', netns: '', tap: 'warm0', guest } as const;
+  const nic = { kind: 'netns', netns: '', tap: 'warm0', guest, guarded: false, router6: undefined } as const;
   const place = { runDir: directory, dataDir: directory, hasRootDisk: true };
   (await makeGuestDrive(new LinuxHost(), spec, place, [nic]))?.[Symbol.dispose]();
 }

@@ -53,17 +53,16 @@ exit
 
 void t.test('cloud-init', async (t) => {
   const image = await cloudImage();
-  const capabilities = { dns: true };
   const node = await criContainerd(t, {
     images: [image],
     vmPlugins: (network, stateDir) => {
       const bridge = { bridge: network.bridge, isGateway: true, mtu: 1400 };
-      return [{ type: 'vm-tap', ...bridge, stateDir, capabilities, ipam: hostLocal(network) }];
+      return [{ type: 'vm-tap', ...bridge, stateDir, ipam: hostLocal(network) }];
     },
     handlers: {
       routed: (network, stateDir) => {
         const ipam = hostLocal({ ...network, ...ROUTED_NETWORK });
-        return [{ type: 'vm-tap', mode: 'routed', stateDir, capabilities, ipam }];
+        return [{ type: 'vm-tap', mode: 'routed', stateDir, ipam }];
       },
     },
   });
@@ -131,24 +130,27 @@ void t.test('cloud-init', async (t) => {
     t.end();
   });
 
-  await t.test('NoCloud, with user data of 10 MiB in parts and a gateway that is on no network', async (t) => {
-    t.match(await other.ask('cat /run/cloud-init/ds-identify.log'), 'Found single datasource: NoCloud');
-    t.match(
-      await other.ask('cloud-init status --long'),
-      /status: done[^]*DataSourceNoCloud \[.*source=\/dev\/vdb/,
-    );
-    t.match(await other.ask('cat /var/lib/ran'), /^once\nscript of 10\d{6} bytes\n$/);
-    t.equal((await other.ask('hostname')).trim(), 'web-1');
-    t.equal(await other.ask('cat /etc/cloud/environment'), 'KUBERNETES_SERVICE_HOST=10.96.0.1\n');
-    const [other4 = '', other6 = ''] = addresses.other;
-    const link = await other.ask('ip address show eth0');
-    t.match(link, new RegExp(`inet ${other4}/32 [^]*dynamic eth0[^]*inet6 ${other6}/128 scope global`));
-    t.match(await other.ask('ip route'), /^default via 10\.89\.0\.1 dev eth0 proto dhcp/m);
-    t.match(await other.ask('ip -6 route'), /^default via fe80::1 dev eth0 proto static/m);
-    for (const ip of ['10.88.0.1', 'fd00:88:0:1::1', ...addresses.first])
-      t.match(await other.ask(`busybox ping -c 3 -W 20 ${ip}`), /[1-9] packets received/, `reaches ${ip}`);
-    t.end();
-  });
+  await t.test(
+    'NoCloud, with user data of 10 MiB in parts and a gateway that is on no network',
+    async (t) => {
+      t.match(await other.ask('cat /run/cloud-init/ds-identify.log'), 'Found single datasource: NoCloud');
+      t.match(
+        await other.ask('cloud-init status --long'),
+        /status: done[^]*DataSourceNoCloud \[.*source=\/dev\/vdb/,
+      );
+      t.match(await other.ask('cat /var/lib/ran'), /^once\nscript of 10\d{6} bytes\n$/);
+      t.equal((await other.ask('hostname')).trim(), 'web-1');
+      t.equal(await other.ask('cat /etc/cloud/environment'), 'KUBERNETES_SERVICE_HOST=10.96.0.1\n');
+      const [other4 = '', other6 = ''] = addresses.other;
+      const link = await other.ask('ip address show eth0');
+      t.match(link, new RegExp(`inet ${other4}/32 [^]*dynamic eth0[^]*inet6 ${other6}/128 scope global`));
+      t.match(await other.ask('ip route'), /^default via 10\.89\.0\.1 dev eth0 proto dhcp/m);
+      t.match(await other.ask('ip -6 route'), /^default via fe80::1 dev eth0 proto static/m);
+      for (const ip of ['10.88.0.1', 'fd00:88:0:1::1', ...addresses.first])
+        t.match(await other.ask(`busybox ping -c 3 -W 20 ${ip}`), /[1-9] packets received/, `reaches ${ip}`);
+      t.end();
+    },
+  );
 
   await t.test('a container that starts again is the same instance', async (t) => {
     const id = await first.ask('cat /var/lib/cloud/data/instance-id');

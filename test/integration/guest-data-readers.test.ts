@@ -9,6 +9,7 @@ import t from 'tap';
 import { LinuxHost } from '../../src/host/linux-host.ts';
 import { driveImage } from '../../src/storage/guest-data/drive-image.ts';
 import type { GuestData } from '../../src/storage/guest-data/guest-data.ts';
+import { openstackFiles } from '../../src/storage/guest-data/openstack-files.ts';
 import { writeImage } from '../../src/storage/guest-data/write-image.ts';
 import { cloudInit } from '../support/cloud-init.ts';
 import { tempDir } from '../support/temp-dir.ts';
@@ -49,6 +50,15 @@ print(json.dumps({
   "interfaces": [i["name"] for i in state.iter_interfaces()], "netplan": Renderer({})._render_content(state),
   "vendor": [part.get_payload(decode=True).decode() for part in vendor.walk() if not part.is_multipart()],
 }))
+`;
+
+const RENDER_NETWORK_DATA = `
+import json, sys
+from cloudinit.sources.helpers.openstack import convert_net_json
+from cloudinit.net.network_state import parse_net_config_data
+from cloudinit.net.netplan import Renderer
+config = convert_net_json(json.loads(sys.argv[1]), known_macs={"${routed.mac}": "enp0s3"})
+print(json.dumps(Renderer({})._render_content(parse_net_config_data(config))))
 `;
 
 function python(script: string, ...args: string[]): unknown {
@@ -128,6 +138,30 @@ for (const kind of ['config-drive', 'config-drive-iso'] as const) {
     t.end();
   });
 }
+
+void t.test(
+  'why a card with a gateway beside its network is left to DHCP: cloud-init loses that it is on the link',
+  (t) => {
+    // As Nova would write it for such a subnet: a route to the gateway, then one through it.
+    const routes = [
+      { network: '10.89.0.1', netmask: '255.255.255.255', gateway: '0.0.0.0' },
+      { network: '0.0.0.0', netmask: '0.0.0.0', gateway: '10.89.0.1' },
+    ];
+    const network = { id: 'n', link: 'l', type: 'ipv4', ip_address: '10.89.0.7', netmask: '255.255.255.255' };
+    const links = [{ id: 'l', type: 'phy', ethernet_mac_address: routed.mac, mtu: null }];
+    const said = { links, networks: [{ ...network, routes }], services: [] };
+    const netplan = python(RENDER_NETWORK_DATA, JSON.stringify(said));
+    t.match(netplan, /addresses:\n\s+- 10\.89\.0\.7\/32/);
+    t.match(netplan, /to: 0\.0\.0\.0\/0\n\s+via: 10\.89\.0\.1/);
+    t.notMatch(netplan, /on-link|scope: link/);
+    const ours = openstackFiles({ ...full, nics: [routed] });
+    const document = ours.find(({ path }) => path === 'openstack/latest/network_data.json');
+    const rendered = python(RENDER_NETWORK_DATA, Buffer.from(document?.content ?? []).toString());
+    t.match(rendered, /addresses:\n\s+- fd00:89::7\/128\n\s+dhcp4: true/);
+    t.match(rendered, /to: ::\/0\n\s+via: fe80::1/, 'a link-local gateway needs no such word');
+    t.end();
+  },
+);
 
 void t.test('cloud-init reads all of a NoCloud drive', (t) => {
   const read = python(READ_NOCLOUD, unpack(tempDir(t), { ...full, kind: 'nocloud' }));

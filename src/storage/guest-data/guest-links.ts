@@ -1,6 +1,14 @@
 import type { GuestNetworkSource } from '../../core/guest-data-spec.ts';
 import type { GuestNic } from './guest-data.ts';
-import { contains, familyOf, type IpNetwork, isLinkLocal, networkOf, parseCidr, sameNetwork } from './ip-network.ts';
+import {
+  contains,
+  familyOf,
+  type IpNetwork,
+  isLinkLocal,
+  networkOf,
+  parseCidr,
+  sameNetwork,
+} from './ip-network.ts';
 
 /** One card and how each family of addresses reaches it, before it is written in one of the formats. */
 export interface GuestLink {
