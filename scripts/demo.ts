@@ -2,8 +2,9 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, realpathSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
+import { parseArgs } from 'node:util';
 import { ControlClient } from '../src/control/control-client.ts';
 import type { VmStatus } from '../src/control/control-service.ts';
 import { Containerd } from '../test/support/containerd.ts';
@@ -22,7 +23,7 @@ interface DemoImage {
   readonly own: boolean;
 }
 
-async function main(disk: string | undefined): Promise<number> {
+async function main(disk: string | undefined, userData: string | undefined): Promise<number> {
   const directory = realpathSync(mkdtempSync(join(tmpdir(), 'vmdemo-')));
   const containerd = new Containerd(directory, await containerdRelease('host'), { accel: 'auto' });
   try {
@@ -32,7 +33,7 @@ async function main(disk: string | undefined): Promise<number> {
     await containerd.start();
     say(`importing ${image.name}`);
     await containerd.ctr('images', 'import', image.archive);
-    const seen = await runVm(containerd, image);
+    const seen = await runVm(containerd, image, userData);
     if (seen !== undefined) printTimeline(seen);
     const left = await leaks(directory);
     say(
@@ -65,9 +66,19 @@ interface Seen {
 }
 
 /** Runs the VM in the foreground, as a user does, and watches it from the side. */
-async function runVm(containerd: Containerd, image: DemoImage): Promise<Seen | undefined> {
+async function runVm(
+  containerd: Containerd,
+  image: DemoImage,
+  userData: string | undefined,
+): Promise<Seen | undefined> {
   const terminal = process.stdin.isTTY && process.stdout.isTTY;
-  const flags = ['--rm', ...(terminal ? ['--tty'] : [])];
+  // A pod would have it from a Secret; a file is mounted in the same way.
+  const mount = `type=bind,src=${resolve(userData ?? '')},dst=/vmshim/guest-data/user-data,options=rbind:ro`;
+  const flags = [
+    '--rm',
+    ...(terminal ? ['--tty'] : []),
+    ...(userData === undefined ? [] : ['--mount', mount]),
+  ];
   const annotations: Record<string, string> = image.own
     ? { 'vmshim.io/memory': '1Gi', 'vmshim.io/cpus': '2' }
     : {};
@@ -132,4 +143,8 @@ function say(text: string): void {
   process.stdout.write(`\x1b[1m== ${text}\x1b[0m\n`);
 }
 
-process.exitCode = await main(process.argv[2]);
+const { values, positionals } = parseArgs({
+  options: { 'user-data': { type: 'string' } },
+  allowPositionals: true,
+});
+process.exitCode = await main(positionals[0], values['user-data']);

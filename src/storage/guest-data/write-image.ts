@@ -5,8 +5,8 @@ import type { ImagePart, SparseImage } from './sparse-image.ts';
 const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = openFlags;
 const MODE = 0o600;
 const PAGE = 4096;
-/** Not worth a copy in memory. */
-const LARGE = 1 << 20;
+/** What is larger is not worth a copy in memory. */
+const MAX_RUN = 1 << 20;
 
 /**
  * Writes an image as a sparse file that is new, readable for root only, and opens it for reading. It is not synced: it goes
@@ -38,7 +38,7 @@ function neighbours(parts: readonly ImagePart[]): Run[] {
   let last: Run | undefined;
   for (const part of parts.toSorted((a, b) => a.offset - b.offset)) {
     const end = part.offset + part.bytes.length;
-    if (last !== undefined && part.offset - last.end < PAGE && part.bytes.length < LARGE) {
+    if (last !== undefined && part.offset - last.end < PAGE && end - last.offset <= MAX_RUN) {
       last.parts.push(part);
       last.end = end;
     } else {
