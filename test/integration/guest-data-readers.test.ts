@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { LinuxHost } from '../../src/host/linux-host.ts';
 import { driveImage } from '../../src/storage/guest-data/drive-image.ts';
-import type { GuestData } from '../../src/storage/guest-data/guest-data.ts';
+import type { GuestData, GuestNic } from '../../src/storage/guest-data/guest-data.ts';
 import { openstackFiles } from '../../src/storage/guest-data/openstack-files.ts';
 import { writeImage } from '../../src/storage/guest-data/write-image.ts';
 import { cloudInit } from '../support/cloud-init.ts';
@@ -57,7 +57,7 @@ import json, sys
 from cloudinit.sources.helpers.openstack import convert_net_json
 from cloudinit.net.network_state import parse_net_config_data
 from cloudinit.net.netplan import Renderer
-config = convert_net_json(json.loads(sys.argv[1]), known_macs={"${routed.mac}": "enp0s3"})
+config = convert_net_json(json.loads(sys.argv[1]), known_macs={"${bridged.mac}": "enp0s3", "${routed.mac}": "enp0s3"})
 print(json.dumps(Renderer({})._render_content(parse_net_config_data(config))))
 `;
 
@@ -139,6 +139,33 @@ for (const kind of ['config-drive', 'config-drive-iso'] as const) {
   });
 }
 
+function netplanOf(nic: GuestNic): string {
+  const files = openstackFiles({ ...full, nics: [nic] });
+  const document = files.find(({ path }) => path === 'openstack/latest/network_data.json');
+  return python(RENDER_NETWORK_DATA, Buffer.from(document?.content ?? []).toString()) as string;
+}
+
+void t.test('cloud-init gives netplan name servers and search domains, each once', (t) => {
+  const nameservers = ['10.96.0.10', 'fd00:96::a'];
+  const search = ['shop.svc.cluster.local', 'cluster.local'];
+  const all = [...nameservers, ...search];
+  for (const [nic, said] of [
+    [bridged, all],
+    [routed, all],
+    [{ ...bridged, dns: { nameservers, search: [] } }, nameservers],
+    [{ ...bridged, dns: { nameservers: [], search } }, search],
+  ] as const) {
+    const lines = netplanOf(nic)
+      .split('\n')
+      .map((line) => line.trim().replace('- ', ''));
+    for (const text of all) {
+      const times = lines.filter((line) => line === text).length;
+      t.equal(times, said.includes(text) ? 1 : 0, `${text} of ${nic.ifName}`);
+    }
+  }
+  t.end();
+});
+
 void t.test(
   'why a card with a gateway beside its network is left to DHCP: cloud-init loses that it is on the link',
   (t) => {
@@ -154,9 +181,7 @@ void t.test(
     t.match(netplan, /addresses:\n\s+- 10\.89\.0\.7\/32/);
     t.match(netplan, /to: 0\.0\.0\.0\/0\n\s+via: 10\.89\.0\.1/);
     t.notMatch(netplan, /on-link|scope: link/);
-    const ours = openstackFiles({ ...full, nics: [routed] });
-    const document = ours.find(({ path }) => path === 'openstack/latest/network_data.json');
-    const rendered = python(RENDER_NETWORK_DATA, Buffer.from(document?.content ?? []).toString());
+    const rendered = netplanOf(routed);
     t.match(rendered, /addresses:\n\s+- fd00:89::7\/128\n\s+dhcp4: true/);
     t.match(rendered, /to: ::\/0\n\s+via: fe80::1/, 'a link-local gateway needs no such word');
     t.end();
