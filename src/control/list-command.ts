@@ -58,7 +58,7 @@ interface Row {
 }
 
 async function describeVm(host: Host, record: VmRecord, signal: AbortSignal): Promise<Row> {
-  const { namespace, id, name, qemu, runDir } = record;
+  const { namespace, id, name, qemu, shim, runDir } = record;
   try {
     const status = await askStatus(record, AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]));
     return {
@@ -74,7 +74,10 @@ async function describeVm(host: Host, record: VmRecord, signal: AbortSignal): Pr
     };
   } catch {
     const alive = qemu !== undefined && isAlive(host, { ...qemu, bootId: record.bootId });
-    return { namespace, id, name, state: alive ? 'orphan' : 'dead', pid: alive ? qemu.pid : 0, runDir };
+    const { progress } = record;
+    const creating = progress !== undefined && shim !== undefined && isAlive(host, { ...shim, bootId: record.bootId });
+    const state = alive ? 'orphan' : creating ? progress : 'dead';
+    return { namespace, id, name, state, pid: alive ? qemu.pid : 0, runDir };
   }
 }
 

@@ -10,6 +10,8 @@ import {
   parseGuestNetworkSource,
   parseMachine,
   parseNetworkMode,
+  parseRootFill,
+  parseRootKey,
   parseSwitch,
 } from './parse-choices.ts';
 import {
@@ -125,6 +127,22 @@ export const ANNOTATIONS = {
     example: '20Gi',
     description: 'Size of the root disk when larger than the image’s own, rounded up to a multiple of 1 MiB.',
     parse: (value) => parseQuantity(value) || undefined,
+  },
+  'root-key': {
+    type: 'uid or name',
+    default: 'uid',
+    example: 'name',
+    description:
+      'What a pod’s root disk is kept by on its node: the pod’s UID, or its namespace and name, so that the next pod of that name has it again.',
+    parse: parseRootKey,
+  },
+  'root-fill': {
+    type: 'once or never',
+    default: 'once',
+    example: 'never',
+    description:
+      'Whether a blank block volume for the root disk is filled from the image, or whatever is on the volume is booted as it is.',
+    parse: parseRootFill,
   },
   kernel: {
     type: 'an absolute path in the image, without ".."',

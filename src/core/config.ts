@@ -7,6 +7,8 @@ import {
   parseAccel,
   parseCpuModel,
   parseFirmware,
+  type KeepBase,
+  parseKeepBase,
   parseMachine,
   type BareNetworkMode,
   parseBareNetworkMode,
@@ -32,6 +34,10 @@ export interface Config {
    * proves that containerd knows it.
    */
   readonly bootstrapVersion: 2 | 3 | undefined;
+  /** Whether images below pods' disks are kept beside them: where that costs no space, by a copy else, or not at all. */
+  readonly keepBase: KeepBase;
+  /** kubelet's directory; what it keeps there of a pod tells whether the pod is still meant to be on this node. */
+  readonly kubeletDir: string;
   readonly console: {
     /** Size in bytes at which the console log is rotated. */
     readonly logBytes: number;
@@ -75,6 +81,8 @@ const SCHEMA = {
     fallback: undefined as 2 | 3 | undefined,
     parse: (value: unknown) => (value === 2 || value === 3 ? value : undefined),
   },
+  keep_base: word('free, copy or off', 'free', parseKeepBase),
+  kubelet_dir: path('/var/lib/kubelet'),
   console: {
     log_bytes: bytes('8Mi', 64 << 10),
     log_files: number('a whole number from 1 to 100', 2, (n) => n >= 1 && n <= 100),
@@ -117,6 +125,8 @@ export function parseConfig(toml: string, origin: string): Config {
     accel: root.read('accel', SCHEMA.accel),
     stateDir: root.read('state_dir', SCHEMA.state_dir),
     dataDir: root.read('data_dir', SCHEMA.data_dir),
+    keepBase: root.read('keep_base', SCHEMA.keep_base),
+    kubeletDir: root.read('kubelet_dir', SCHEMA.kubelet_dir),
     bootstrapVersion: root.read('bootstrap_version', SCHEMA.bootstrap_version),
     console: {
       logBytes: log.read('log_bytes', SCHEMA.console.log_bytes),

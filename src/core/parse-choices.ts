@@ -21,6 +21,10 @@ export const parseGuestDataKind = oneOf<GuestDataKind>([
   'none',
 ]);
 export const parseGuestNetworkSource = oneOf<GuestNetworkSource>(['static', 'dhcp']);
+export type KeepBase = 'free' | 'copy' | 'off';
+export const parseKeepBase = oneOf<KeepBase>(['free', 'copy', 'off']);
+export const parseRootKey = oneOf<'uid' | 'name'>(['uid', 'name']);
+export const parseRootFill = oneOf<'once' | 'never'>(['once', 'never']);
 
 export const parseSwitch = oneOf<'on' | 'off'>(['on', 'off']);
 

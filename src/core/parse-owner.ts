@@ -1,6 +1,6 @@
 import type { SpecField } from './spec-field.ts';
 import { formatUuid, uuidV5 } from './uuid-v5.ts';
-import type { VmOwner } from './vm-spec.ts';
+import type { RootPlace, VmOwner } from './vm-spec.ts';
 
 /** What stays the same as long as the pod, or a bare container, lives. */
 export interface VmIdentity {
@@ -42,11 +42,20 @@ export function parseOwner(annotations: SpecField): VmOwner {
   };
 }
 
-/** A container that is started again in its pod is the same VM: its id changes, pod uid and name in the pod do not. */
-export function identify(owner: VmOwner, namespace: string, id: string): VmIdentity {
-  const name = owner.kind === 'pod' ? ['pod', owner.uid, owner.container] : ['container', namespace, id];
+/**
+ * A container that is started again in its pod is the same VM: its id changes, pod uid and name in the pod do not. So is
+ * the next pod of a name whose disk is kept by that name: a guest that finds another UUID sets itself up anew.
+ */
+export function identify(owner: VmOwner, namespace: string, id: string, place: RootPlace): VmIdentity {
+  const name = identityName(owner, namespace, id, place);
   const uuid = uuidV5(NAMESPACE, name.join('/'));
   // Behind a locally administered first byte, as the CNI plugin does it; the last 48 bits of a UUID are all the name's.
   const mac = `52${formatUuid(uuid).slice(-10).replace(/../g, ':$&')}`;
   return { uuid: formatUuid(uuid), mac };
+}
+
+function identityName(owner: VmOwner, namespace: string, id: string, place: RootPlace): string[] {
+  if (owner.kind === 'container') return ['container', namespace, id];
+  if (place.kind === 'name') return ['pod name', owner.namespace, owner.name, owner.container];
+  return ['pod', owner.uid, owner.container];
 }

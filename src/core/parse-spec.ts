@@ -4,6 +4,7 @@ import { VmError } from './errors.ts';
 import { parseGuestData } from './parse-guest-data.ts';
 import { isVcpus, MAX_VCPUS } from './parse-choices.ts';
 import { identify, parseOwner } from './parse-owner.ts';
+import { parseRootPlace } from './parse-root.ts';
 import { formatBytes, MIB } from './quantity.ts';
 import { show, SpecField } from './spec-field.ts';
 import type {
@@ -43,7 +44,8 @@ export function parseVmSpec(input: {
   const annotations = spec.at('annotations');
   const said = parseAnnotations(annotations.object() ?? {});
   const owner = parseOwner(annotations);
-  const identity = identify(owner, namespace, id);
+  const rootPlace = parseRootPlace(said, spec, owner);
+  const identity = identify(owner, namespace, id, rootPlace);
   const resources = parseCpuResources(spec.at('linux').at('resources').at('cpu'));
   const machine = said.machine ?? config.defaults.machine;
   const name = said.name ?? ownName(owner, id);
@@ -71,6 +73,7 @@ export function parseVmSpec(input: {
       config,
       input.podNetwork ?? hasPodNetwork(owner, spec.at('linux').at('namespaces')),
     ),
+    rootPlace,
     rootDiskBytes: said['root-size'] === undefined ? undefined : Math.ceil(said['root-size'] / MIB) * MIB,
     guestData: parseGuestData(said, spec, { name, namespace, owner }),
     cgroupsPath: parseCgroupsPath(spec.at('linux').at('cgroupsPath')),

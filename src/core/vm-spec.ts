@@ -23,6 +23,8 @@ export interface VmSpec {
   readonly firmware: FirmwareKind;
   readonly boot: BootSource;
   readonly network: NetworkSpec;
+  /** Where the root disk is kept. */
+  readonly rootPlace: RootPlace;
   /** Root disk size in bytes when larger than the image's own, else undefined. */
   readonly rootDiskBytes: number | undefined;
   /** What the guest configures itself with. */
@@ -43,6 +45,23 @@ export type VmOwner =
       readonly namespace: string;
       readonly container: string;
       readonly sandboxId: string;
+    };
+
+/** Where a root disk is kept, and so how long it lives. */
+export type RootPlace =
+  /** Its owner's: under the pod's UID, or in a bare container's snapshot. */
+  | { readonly kind: 'own' }
+  /** The node's, under the pod's namespace and name: the next pod of that name gets it. */
+  | { readonly kind: 'name' }
+  /** A volume's directory on the host. */
+  | { readonly kind: 'volume'; readonly directory: string }
+  /** A block volume. `path` is the container's; `fill` says whether a blank one is filled from the image. */
+  | {
+      readonly kind: 'device';
+      readonly path: string;
+      readonly major: number;
+      readonly minor: number;
+      readonly fill: 'once' | 'never';
     };
 
 export type AccelChoice = 'auto' | 'kvm' | 'tcg';

@@ -40,6 +40,8 @@ export interface Host {
   sync(fd: number): void;
   /** link(2): a second name for a file; AlreadyExists when the name is taken, so nothing is ever replaced. */
   link(existing: string, name: string): void;
+  /** A second file with the same blocks (ioctl_ficlone(2)); false where the file system cannot share them. */
+  cloneFile(existing: string, name: string): boolean;
   /** rename(2): replaces what had the new name. */
   rename(from: string, to: string): void;
   /** Opens with O_CLOEXEC. `flags` are node:fs constants. */
@@ -59,6 +61,13 @@ export interface FileInfo {
   readonly mode: number;
   readonly uid: number;
   readonly mtimeMs: number;
+  /** What a device node stands for; 0 for everything else. */
+  readonly device: DeviceNumber;
+}
+
+export interface DeviceNumber {
+  readonly major: number;
+  readonly minor: number;
 }
 
 /** A descriptor with one owner; disposing closes it once. */

@@ -1,6 +1,7 @@
 import {
   closeSync,
   constants,
+  copyFileSync,
   fchmodSync,
   fstatSync,
   fsyncSync,
@@ -21,7 +22,16 @@ import {
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { execCommand } from './exec-command.ts';
-import type { ExecOptions, ExecResult, FileInfo, Host, OwnedFd, SpawnedProcess, SpawnPlan } from './host.ts';
+import type {
+  DeviceNumber,
+  ExecOptions,
+  ExecResult,
+  FileInfo,
+  Host,
+  OwnedFd,
+  SpawnedProcess,
+  SpawnPlan,
+} from './host.ts';
 import { errnoName, withErrno } from './linux-errno.ts';
 import { makeDir } from './make-dir.ts';
 import { loadNative, type Native } from './native.ts';
@@ -137,6 +147,18 @@ export class LinuxHost implements Host {
     withErrno(`link ${existing} to ${name}`, () => linkSync(existing, name));
   }
 
+  cloneFile(existing: string, name: string): boolean {
+    return withErrno(`clone ${existing} to ${name}`, () => {
+      try {
+        copyFileSync(existing, name, constants.COPYFILE_FICLONE_FORCE | constants.COPYFILE_EXCL);
+        return true;
+      } catch (error) {
+        if (CANNOT_CLONE.has(errnoName(error) ?? '')) return false;
+        throw error;
+      }
+    });
+  }
+
   rename(from: string, to: string): void {
     withErrno(`rename ${from} to ${to}`, () => renameSync(from, to));
   }
@@ -154,6 +176,9 @@ export class LinuxHost implements Host {
     return spawnProcess(this.#native(), plan);
   }
 }
+
+/** Two file systems, one that shares no blocks, or one that never heard of it. */
+const CANNOT_CLONE = new Set(['EXDEV', 'EOPNOTSUPP', 'ENOTSUP', 'ENOTTY', 'EINVAL', 'ENOSYS']);
 
 function writeDurably(path: string, text: string, mode: number): void {
   const { O_CREAT, O_NOFOLLOW, O_TRUNC, O_WRONLY } = constants;
@@ -183,7 +208,17 @@ function toFileInfo(stats: Stats): FileInfo {
     mode: stats.mode & 0o7777,
     uid: stats.uid,
     mtimeMs: stats.mtimeMs,
+    device: deviceNumber(stats.rdev),
   };
+}
+
+/** The parts of a `dev_t` of glibc. Source: makedev(3), sys/sysmacros.h. */
+function deviceNumber(rdev: number): DeviceNumber {
+  const high = Math.floor(rdev / 2 ** 32);
+  const low = rdev % 2 ** 32;
+  const major = (low >>> 8) & 0xfff;
+  const minor = (low & 0xff) | ((low >>> 12) & 0xfff00);
+  return { major: major + (high & ~0xfff), minor };
 }
 
 function fileKind(stats: Stats): FileInfo['kind'] {

@@ -1,18 +1,40 @@
 import type { QemuOption } from './option.ts';
 import type { JsonObject } from './qmp-codec.ts';
-import type { QemuInput, RootDisk } from './qemu-input.ts';
+import type { QemuInput, RootDevice, RootOverlay } from './qemu-input.ts';
 import type { FdNumber, FdRole } from './plan-fds.ts';
 import { virtioDevice } from './virtio-device.ts';
 
-/**
- * The root disk: a qcow2 overlay, over the image where there is one. The node below is always named, or named absent,
- * so that no path from a header is ever followed.
- */
+/** The root disk: an overlay or a part of a block device. */
 export function planDisk(input: QemuInput, fd: FdNumber): QemuOption[] {
   const disk = input.rootDisk;
   if (disk === undefined) return [];
   return [
-    ...(disk.base === undefined ? [] : baseNodes(disk.base.format, input.aio, fd)),
+    ...(disk.format === 'raw' ? deviceNodes(disk, input.aio, fd) : overlayNodes(disk, input.aio, fd)),
+    ...(hasIoThread(input) ? [IO_THREAD] : []),
+    {
+      flag: '-device',
+      json: virtioDevice(input.spec.machine, 'blk', 'rootDisk', {
+        id: 'disk-root',
+        drive: 'root',
+        serial: 'root',
+        ...(hasIoThread(input) && { iothread: IO_THREAD.json.id }),
+        // Always set, or SeaBIOS boots whatever it meets first. 0 belongs to the option ROM that loads -kernel.
+        bootindex: 1,
+        // The guest sees a failed or full disk as an error, like on hardware; pausing needs someone who resumes.
+        rerror: 'report',
+        werror: 'report',
+      }),
+    },
+  ];
+}
+
+/**
+ * A qcow2 overlay, over the image where there is one. The node below is always named, or named absent, so that no path
+ * from a header is ever followed.
+ */
+function overlayNodes(disk: RootOverlay, aio: QemuInput['aio'], fd: FdNumber): QemuOption[] {
+  return [
+    ...(disk.base === undefined ? [] : baseNodes(disk.base.format, aio, fd)),
     fdSet('root-overlay', fd),
     {
       flag: '-blockdev',
@@ -20,7 +42,7 @@ export function planDisk(input: QemuInput, fd: FdNumber): QemuOption[] {
         driver: 'file',
         'node-name': 'root-file',
         filename: fdSetPath('root-overlay', fd),
-        aio: input.aio,
+        aio,
         discard: 'unmap',
         cache: cacheMode(disk),
       },
@@ -37,20 +59,37 @@ export function planDisk(input: QemuInput, fd: FdNumber): QemuOption[] {
         cache: cacheMode(disk),
       },
     },
-    ...(hasIoThread(input) ? [IO_THREAD] : []),
+  ];
+}
+
+/** Past the host's page cache: the device is this guest's alone, and who has it next has to find everything on it. */
+function deviceNodes(disk: RootDevice, aio: QemuInput['aio'], fd: FdNumber): QemuOption[] {
+  const cache = { direct: true };
+  return [
+    fdSet('root-device', fd),
     {
-      flag: '-device',
-      json: virtioDevice(input.spec.machine, 'blk', 'rootDisk', {
-        id: 'disk-root',
-        drive: 'root',
-        serial: 'root',
-        ...(hasIoThread(input) && { iothread: IO_THREAD.json.id }),
-        // Always set, or SeaBIOS boots whatever it meets first. 0 belongs to the option ROM that loads -kernel.
-        bootindex: 1,
-        // The guest sees a failed or full disk as an error, like on hardware; pausing needs someone who resumes.
-        rerror: 'report',
-        werror: 'report',
-      }),
+      flag: '-blockdev',
+      json: {
+        driver: 'host_device',
+        'node-name': 'root-file',
+        filename: fdSetPath('root-device', fd),
+        aio,
+        discard: 'unmap',
+        cache,
+      },
+    },
+    {
+      flag: '-blockdev',
+      json: {
+        driver: 'raw',
+        'node-name': 'root',
+        file: 'root-file',
+        offset: disk.offset,
+        size: disk.size,
+        discard: 'unmap',
+        'detect-zeroes': 'unmap',
+        cache,
+      },
     },
   ];
 }
@@ -90,7 +129,7 @@ function baseNodes(format: 'qcow2' | 'raw', aio: QemuInput['aio'], fd: FdNumber)
   ];
 }
 
-function cacheMode(disk: RootDisk): JsonObject {
+function cacheMode(disk: RootOverlay): JsonObject {
   return { direct: disk.cache === 'none' };
 }
 

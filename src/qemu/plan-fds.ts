@@ -1,4 +1,4 @@
-import type { QemuInput, TapNic } from './qemu-input.ts';
+import type { QemuInput, RootDisk, TapNic } from './qemu-input.ts';
 
 /**
  * What the opener of a descriptor has to give, in words of open(2). Everything is opened by the parent, whose copies
@@ -7,6 +7,7 @@ import type { QemuInput, TapNic } from './qemu-input.ts';
  * - `qmp`, `console`: listening stream sockets (AF_UNIX). Nobody else may accept() on them.
  * - `root-overlay`: O_RDWR on the qcow2 overlay; `root-base`: O_RDONLY on the image below it.
  * - `guest-drive`: O_RDONLY on a raw image.
+ * - `root-device`: O_RDWR on a block device.
  * - `kernel`, `initrd`: O_RDONLY. QEMU opens these two again through /proc/self/fd, so QEMU's uid must be allowed to
  *   read the inode (mode 0644, or a memfd); the directories above do not matter.
  * - `firmware-vars`: O_RDWR on the VM's own raw UEFI variable store.
@@ -16,6 +17,7 @@ export type FdRole =
   | 'console'
   | 'root-overlay'
   | 'root-base'
+  | 'root-device'
   | 'guest-drive'
   | 'kernel'
   | 'initrd'
@@ -35,14 +37,19 @@ const FIRST_FD = 3;
 export function planFds(input: QemuInput): FdRole[] {
   const { boot } = input.spec;
   const roles: FdRole[] = ['qmp', 'console'];
-  if (input.rootDisk !== undefined) roles.push('root-overlay');
-  if (input.rootDisk?.base !== undefined) roles.push('root-base');
+  roles.push(...rootDiskRoles(input.rootDisk));
   if (input.guestDrive) roles.push('guest-drive');
   if (boot.kind === 'kernel') roles.push('kernel');
   if (boot.kind === 'kernel' && boot.initrd !== undefined) roles.push('initrd');
   if (input.firmware.kind === 'uefi') roles.push('firmware-vars');
   input.nics.forEach((nic, index) => roles.push(...nicRoles(nic, index)));
   return roles;
+}
+
+function rootDiskRoles(disk: RootDisk | undefined): FdRole[] {
+  if (disk === undefined) return [];
+  if (disk.format === 'raw') return ['root-device'];
+  return disk.base === undefined ? ['root-overlay'] : ['root-overlay', 'root-base'];
 }
 
 /** The TAP's queues, then vhost's. */

@@ -16,8 +16,18 @@ export interface QemuInput {
   readonly aio: 'threads' | 'io_uring';
 }
 
+export type RootDisk = RootOverlay | RootDevice;
+
+/** A block device as it is: the descriptor `root-device`. */
+export interface RootDevice {
+  readonly format: 'raw';
+  /** The part of the device that is the guest's disk, in bytes, multiples of 512. */
+  readonly offset: number;
+  readonly size: number;
+}
+
 /** The descriptors `root-overlay` and, with a base, `root-base`. */
-export interface RootDisk {
+export interface RootOverlay {
   readonly format: 'qcow2';
   readonly base: undefined | { readonly format: 'qcow2' | 'raw' };
   /** `none` bypasses the host's page cache for the overlay and needs a file system with O_DIRECT. */

@@ -1,28 +1,22 @@
 import { VmError } from '../core/errors.ts';
+import type { RootPlace, VmOwner } from '../core/vm-spec.ts';
 import type { Host, OwnedFd } from '../host/host.ts';
-import {
-  type BaseIdentity,
-  describeBase,
-  parseBaseName,
-  readBaseIdentity,
-  renderBaseName,
-} from './base-identity.ts';
-import type { DiskFormat } from './image-format.ts';
+import { openFlags } from '../host/open-flags.ts';
+import { type BaseIdentity, describeBase, readBaseIdentity, renderBaseName } from './base-identity.ts';
+import type { DiskImage } from './disk-image.ts';
 import type { ImageDisk } from './image-disk.ts';
 import { quoteName } from './image-file.ts';
-import { openFlags } from '../host/open-flags.ts';
-import { publishFile } from './publish-file.ts';
-import { HEADER_BYTES, MAX_VIRTUAL_SIZE, parseQcow2Header, type Qcow2Header } from './qcow2-header.ts';
-import { qcow2Overlay } from './qcow2-overlay.ts';
+import { type BaseStore, keepBase, openKeptBase } from './kept-base.ts';
+import { MAX_VIRTUAL_SIZE } from './qcow2-header.ts';
+import { createOverlay, growOverlay, openOverlay, type OverlayFacts, readOverlay } from './root-overlay.ts';
 import {
   ensureStateDirectory,
   planStateDirectory,
   type StateDirectory,
   type StatePlace,
 } from './state-directory.ts';
-import type { VmOwner } from '../core/vm-spec.ts';
 
-const { O_RDONLY, O_RDWR, O_DIRECT, O_NOFOLLOW, O_NONBLOCK } = openFlags;
+const { O_RDONLY, O_RDWR, O_DIRECT } = openFlags;
 const SECTOR = 512;
 
 export interface RootDiskPlan {
@@ -40,6 +34,10 @@ export interface OverlayRequest {
   readonly direct: boolean;
   /** Absolute path of qemu-img, which grows an overlay. */
   readonly qemuImg?: string;
+  /** Where the image is kept for later starts; without it the image alone can be the base. */
+  readonly bases?: BaseStore;
+  /** Claims the overlay's open file for this VM, or throws. */
+  readonly claim?: (overlay: OwnedFd) => void;
   readonly signal?: AbortSignal;
 }
 
@@ -47,71 +45,121 @@ export interface OverlayRequest {
 export interface RootDisk {
   readonly overlay: OwnedFd;
   readonly base: OwnedFd;
+  /** What the overlay was made over. */
+  readonly made: OverlayFacts;
   /** Bytes the guest sees. */
   readonly virtualSize: number;
   readonly change: 'created' | 'kept' | 'grown';
+  /** What the user should know, a sentence each. */
+  readonly notes: readonly string[];
 }
 
 /** Names only; nothing is made or looked at. */
-export function planRootDisk(owner: VmOwner, place: StatePlace): RootDiskPlan {
-  const state = planStateDirectory(owner, place);
+export function planRootDisk(
+  owner: VmOwner,
+  place: StatePlace,
+  root: RootPlace = { kind: 'own' },
+): RootDiskPlan {
+  const state = planStateDirectory(owner, place, root);
   return { state, overlay: `${state.path}/root.qcow2`, nvram: `${state.path}/nvram.fd` };
 }
 
 /**
  * The root disk's overlay: made over the image when it is not there, else kept with all the guest wrote and at most
  * grown. It is never replaced, truncated or shrunk. Nothing of the image goes into it but the size that its checked
- * header says and its identity.
+ * header says and its identity. When the image is another one now, the disk goes on over its own if that was kept.
  *
- * With `direct`, `base` is another descriptor than `image.fd`; without, it is the same one. The caller closes both
+ * With `direct`, `base` is another descriptor than `image.fd`; without, it may be the same one. The caller closes both
  * either way, and closing twice is harmless.
  * @throws VmError InvalidArgument for a size that does not fit the image; FailedPrecondition when the overlay was made
- * over another image or is damaged; Canceled.
+ * over another image that is not here, is damaged, or is in use; Canceled.
  */
 export async function ensureOverlay(
   host: Host,
   plan: RootDiskPlan,
   image: ImageDisk,
-  { rootDiskBytes, direct, qemuImg = 'qemu-img', signal }: OverlayRequest,
+  request: OverlayRequest,
 ): Promise<RootDisk> {
-  const wanted = overlaySize(image, rootDiskBytes);
+  const { direct, qemuImg = 'qemu-img', bases, claim, signal } = request;
   if (signal?.aborted === true) throw VmError.from(signal.reason);
-  ensureStateDirectory(host, plan.state);
-  const base = readBaseIdentity(host, image);
-  const exists = host.inspect(plan.overlay) !== undefined;
-  const found = exists
-    ? openOverlay(host, plan.overlay)
-    : await createOverlay(host, plan.overlay, { base, format: image.format, size: wanted });
   using cleanup = new DisposableStack();
-  cleanup.use(found);
-  let header = checkOverlay(host, plan.overlay, found, image, base);
-  let change: RootDisk['change'] = exists ? 'kept' : 'created';
-  if (header.virtualSize < wanted) {
-    await growOverlay(host, qemuImg, plan.overlay, wanted, signal);
-    header = checkOverlay(host, plan.overlay, found, image, base);
-    change = 'grown';
+  const offered = readBaseIdentity(host, image);
+  const exists = host.inspect(plan.overlay) !== undefined;
+  let base: DiskImage = image;
+  const useBase = (kept: DiskImage | undefined): void => {
+    if (kept !== undefined) base = { ...kept, fd: cleanup.use(kept.fd) };
+  };
+  if (!exists) {
+    const size = overlaySize(image, image, request.rootDiskBytes);
+    ensureStateDirectory(host, plan.state);
+    if (bases !== undefined) useBase(await keepBase(host, bases, image, signal));
+    const made = await createOverlay(host, plan.overlay, { base: offered, format: image.format, size });
+    cleanup.use(made);
+    claim?.(made);
+    const facts = readOverlay(host, plan.overlay, made);
+    return finish(host, { cleanup, overlay: made, base, made: facts, change: 'created', direct, notes: [] });
   }
-  const { virtualSize } = header;
+
+  ensureStateDirectory(host, plan.state);
+  const overlay = cleanup.use(openOverlay(host, plan.overlay));
+  claim?.(overlay);
+  let made = readOverlay(host, plan.overlay, overlay);
+  const notes: string[] = [];
+  if (renderBaseName(made.identity) === renderBaseName(offered) && made.format === image.format) {
+    if (bases !== undefined) useBase(await keepBase(host, bases, image, signal));
+  } else {
+    const own = bases === undefined ? undefined : openKeptBase(host, bases.directory, made);
+    if (own === undefined) throw otherImage(plan.overlay, made, image, offered);
+    useBase(own);
+    notes.push(
+      `the pod’s image is another one now (${describeBase(offered)}); the root disk goes on over the one it was made over (${describeBase(made.identity)}), which is kept`,
+    );
+  }
+  const wanted = overlaySize(image, base, request.rootDiskBytes);
+  let change: RootDisk['change'] = 'kept';
+  if (made.virtualSize < wanted) {
+    await growOverlay(host, qemuImg, overlay, wanted, signal);
+    made = readOverlay(host, plan.overlay, overlay);
+    change = 'grown';
+  } else if (request.rootDiskBytes !== undefined && wanted < made.virtualSize) {
+    notes.push(
+      `the root disk keeps its ${made.virtualSize} bytes: a disk is never shrunk, so the asked ${request.rootDiskBytes} bytes count for a fresh one only`,
+    );
+  }
+  return finish(host, { cleanup, overlay, base, made, change, direct, notes });
+}
+
+function finish(
+  host: Host,
+  parts: Omit<RootDisk, 'virtualSize' | 'base'> & {
+    readonly cleanup: DisposableStack;
+    readonly base: DiskImage;
+    readonly direct: boolean;
+  },
+): RootDisk {
+  const { cleanup, overlay, base, made, change, direct, notes } = parts;
+  const disk = { made, virtualSize: made.virtualSize, change, notes };
   if (!direct) {
     cleanup.move();
-    return { overlay: found, base: image.fd, virtualSize, change };
+    return { ...disk, overlay, base: base.fd };
   }
-  const overlay = reopenDirect(host, found, O_RDWR);
+  const reopened = reopenDirect(host, overlay, O_RDWR);
   try {
-    return { overlay, base: reopenDirect(host, image.fd, O_RDONLY), virtualSize, change };
+    return { ...disk, overlay: reopened, base: reopenDirect(host, base.fd, O_RDONLY) };
   } catch (error) {
-    overlay[Symbol.dispose]();
+    reopened[Symbol.dispose]();
     throw error;
   }
 }
 
-function overlaySize(image: ImageDisk, rootDiskBytes: number | undefined): number {
-  if (rootDiskBytes === undefined) return image.virtualSize;
+/** What the guest is to see at least. */
+function overlaySize(image: ImageDisk, base: DiskImage, rootDiskBytes: number | undefined): number {
+  if (rootDiskBytes === undefined) return base.virtualSize;
   const wanted = Math.ceil(rootDiskBytes / SECTOR) * SECTOR;
-  if (wanted < image.virtualSize) {
+  if (wanted < base.virtualSize) {
     throw new VmError(
       'InvalidArgument',
-      `the root disk size of ${rootDiskBytes} bytes is smaller than the image’s ${quoteName(image.path)} with ${image.virtualSize} bytes; ask for at least that, or leave the size out`,
+      `the root disk size of ${rootDiskBytes} bytes is smaller than the image’s ${quoteName(image.path)} with ${base.virtualSize} bytes; ask for at least that, or leave the size out`,
     );
   }
   if (wanted > MAX_VIRTUAL_SIZE) {
@@ -123,71 +171,11 @@ function overlaySize(image: ImageDisk, rootDiskBytes: number | undefined): numbe
   return wanted;
 }
 
-function openOverlay(host: Host, path: string): OwnedFd {
-  const kind = host.inspect(path)?.kind;
-  if (kind === 'file') return host.open(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK);
-  throw new VmError(
+function otherImage(path: string, made: OverlayFacts, image: ImageDisk, offered: BaseIdentity): VmError {
+  return new VmError(
     'FailedPrecondition',
-    `root disk "${path}" is a ${kind ?? 'missing file'} and no overlay; find out who put it there and remove it`,
+    `root disk "${path}" was made over another image (${describeBase(made.identity)}) than ${quoteName(image.path)} of this one (${describeBase(offered)}); give the earlier image back to keep the guest’s data, or delete the pod or container to begin with a fresh disk`,
   );
-}
-
-function createOverlay(
-  host: Host,
-  path: string,
-  { base, format, size }: { readonly base: BaseIdentity; readonly format: DiskFormat; readonly size: number },
-): Promise<OwnedFd> {
-  const bytes = qcow2Overlay({
-    virtualSize: size,
-    backingFile: renderBaseName(base),
-    backingFormat: format,
-  });
-  return publishFile(host, { path, draft: `${path}.new` }, (fd) => host.writeBytes(fd, 0, bytes));
-}
-
-async function growOverlay(
-  host: Host,
-  qemuImg: string,
-  path: string,
-  size: number,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  // "backing": null keeps qemu-img from looking for the base by the name in the header, and leaves that name alone.
-  const overlay = { driver: 'qcow2', file: { driver: 'file', filename: path }, backing: null };
-  const args = ['resize', '-q', `json:${JSON.stringify(overlay)}`, String(size)];
-  await host.exec(qemuImg, args, signal === undefined ? {} : { signal });
-}
-
-/** The overlay has to be sound, without any file of its own choice, and made over this very image. */
-function checkOverlay(
-  host: Host,
-  path: string,
-  overlay: OwnedFd,
-  image: ImageDisk,
-  base: BaseIdentity,
-): Qcow2Header {
-  const fileBytes = host.inspectFd(overlay.fd).size;
-  const head = host.readBytes(overlay.fd, 0, HEADER_BYTES);
-  let header: Qcow2Header;
-  try {
-    header = parseQcow2Header(head, { name: `"${path}"`, fileBytes, backing: 'allowed' });
-  } catch (error) {
-    throw new VmError('FailedPrecondition', VmError.from(error).message, { cause: error });
-  }
-  const made = parseBaseName(header.backing?.file ?? '');
-  if (made === undefined) {
-    throw new VmError(
-      'FailedPrecondition',
-      `root disk "${path}" is not an overlay this shim made; find out who put it there and move it away`,
-    );
-  }
-  if (renderBaseName(made) !== renderBaseName(base) || header.backing?.format !== image.format) {
-    throw new VmError(
-      'FailedPrecondition',
-      `root disk "${path}" was made over another image (${describeBase(made)}) than ${quoteName(image.path)} of this one (${describeBase(base)}); give the earlier image back to keep the guest’s data, or delete the pod or container to begin with a fresh disk`,
-    );
-  }
-  return header;
 }
 
 function reopenDirect(host: Host, file: OwnedFd, access: number): OwnedFd {

@@ -1,5 +1,5 @@
 import { VmError } from '../core/errors.ts';
-import type { VmOwner } from '../core/vm-spec.ts';
+import type { RootPlace, VmOwner } from '../core/vm-spec.ts';
 import type { Host } from '../host/host.ts';
 import { quoteName } from './image-file.ts';
 import { deriveToken } from './node-key.ts';
@@ -24,11 +24,13 @@ export interface StateDirectory {
   readonly root: string;
   /** Whether `root` came with the image, so that nothing in it can be trusted by its name alone. */
   readonly hostileRoot: boolean;
+  /** A volume's directory is not ours to make: it is there, or the volume is not mounted. */
+  readonly foreign?: true;
 }
 
 const RESERVED = '.vmshim';
-/** Pod UIDs, static pods' hashes and container names (RFC 1123 labels) all fit. */
-const SAFE_NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/;
+/** Pod UIDs, static pods' hashes, pod names (RFC 1123 subdomains) and container names all fit. */
+const SAFE_NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,252}$/;
 
 /**
  * A pod's disks are kept in our data directory under its UID, and stay across restarts of the container.
@@ -38,24 +40,34 @@ const SAFE_NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/;
  * symbolic link under any name its author can think of. So the directory's name is an HMAC of the container's identity
  * under a key only this node has: what is found below it was put there by this node, without any mark in the files
  * that could be copied, and with nothing to write or sync for it.
+ *
+ * A volume's directory holds the disk itself; what else is in it, and under which names, is its users' business.
  */
-export function planStateDirectory(owner: VmOwner, place: StatePlace): StateDirectory {
+export function planStateDirectory(
+  owner: VmOwner,
+  place: StatePlace,
+  root: RootPlace = { kind: 'own' },
+): StateDirectory {
+  if (root.kind === 'volume')
+    return { path: root.directory, root: root.directory, hostileRoot: false, foreign: true };
   if (owner.kind === 'pod') {
-    for (const [field, value] of [
-      ['pod UID', owner.uid],
-      ['container name', owner.container],
-    ] as const) {
-      if (SAFE_NAME.test(value)) continue;
-      throw new VmError(
-        'InvalidArgument',
-        `${field} ${quoteName(value)} cannot name a directory; use letters, digits, ".", "_" and "-"`,
-      );
-    }
-    const path = `${place.dataDir}/pods/${owner.uid}/${owner.container}`;
-    return { path, root: place.dataDir, hostileRoot: false };
+    const container = safeName('container name', owner.container);
+    const parent =
+      root.kind === 'name'
+        ? `${place.dataDir}/kept/${safeName('namespace', owner.namespace)}/${safeName('pod name', owner.name)}`
+        : `${place.dataDir}/pods/${safeName('pod UID', owner.uid)}`;
+    return { path: `${parent}/${container}`, root: place.dataDir, hostileRoot: false };
   }
   const token = deriveToken(place.nodeKey, ['state directory', place.namespace, place.id]);
   return { path: `${place.bundleRootfs}/${RESERVED}-${token}`, root: place.bundleRootfs, hostileRoot: true };
+}
+
+function safeName(field: string, value: string): string {
+  if (SAFE_NAME.test(value)) return value;
+  throw new VmError(
+    'InvalidArgument',
+    `${field} ${quoteName(value)} cannot name a directory; use letters, digits, ".", "_" and "-"`,
+  );
 }
 
 /**
@@ -66,6 +78,12 @@ export function planStateDirectory(owner: VmOwner, place: StatePlace): StateDire
 export function ensureStateDirectory(host: Host, state: StateDirectory): void {
   if (state.hostileRoot) refuseForeignState(host, state);
   const info = host.inspect(state.path);
+  if (info === undefined && state.foreign === true) {
+    throw new VmError(
+      'FailedPrecondition',
+      `the volume "${state.path}" for the root disk is not there; find out why it is not mounted`,
+    );
+  }
   if (info === undefined) {
     host.makeDir(state.path, 0o700);
     for (let path = parentOf(state.path); path.length >= state.root.length; path = parentOf(path))

@@ -1,8 +1,7 @@
 import { ANNOTATION_PREFIX } from '../core/annotations.ts';
 import { VmError } from '../core/errors.ts';
-import type { BootSource, VmSpec } from '../core/vm-spec.ts';
+import type { BootSource, RootPlace } from '../core/vm-spec.ts';
 import type { Host, OwnedFd } from '../host/host.ts';
-import { errnoName } from '../host/linux-errno.ts';
 import type { Native } from '../host/native.ts';
 import { ownFd } from '../host/owned-fd.ts';
 import type { FdRole } from '../qemu/plan-fds.ts';
@@ -13,8 +12,9 @@ import { quoteName } from '../storage/image-file.ts';
 import { openImageInitrd, openImageKernel } from '../storage/kernel-image.ts';
 import { readNodeKey } from '../storage/node-key.ts';
 import { ensureNvram } from '../storage/nvram.ts';
-import { ensureOverlay, planRootDisk } from '../storage/root-disk.ts';
-import type { MachineRequest } from './machine-request.ts';
+import { planRootDisk } from '../storage/root-disk.ts';
+import type { MachineDeps, MachineRequest } from './machine-request.ts';
+import { openRootDisk, type Recording, type RootFiles } from './root-files.ts';
 import { mountRootfs } from './rootfs-mount.ts';
 
 /** The files a VM boots from, open, by their part in QEMU's plan. Disposing closes them. */
@@ -23,46 +23,45 @@ export interface BootFiles extends Disposable {
   readonly disk: RootDisk | undefined;
   /** For people; undefined for a VM without a disk. */
   readonly rootDiskPath: string | undefined;
+  /** What the user should know, a sentence each. */
+  readonly notes: readonly string[];
 }
 
 /**
  * Opens the image's disk or kernel, the VM's own overlay and its UEFI variables. The container's root file system is
  * mounted for just that long: QEMU gets descriptors, so no mount outlives this call.
+ * @param record takes what is going to be made, before it is.
  */
 export async function openBootFiles(
-  { host, native }: { host: Host; native: Native },
-  { spec, config, rootfs }: MachineRequest,
+  deps: MachineDeps,
+  request: MachineRequest,
+  record: Recording,
   signal: AbortSignal,
 ): Promise<BootFiles> {
+  const { host, native } = deps;
+  const { spec, config, rootfs } = request;
   using open = new DisposableStack();
   const fds = new Map<FdRole, number>();
   const keep = (role: FdRole, file: OwnedFd): void => void fds.set(role, open.use(file).fd);
 
   using _mounted = mountRootfs(native, rootfs);
-  const plan = planRootDisk(spec.owner, {
+  const place = {
     bundleRootfs: rootfs.path,
     dataDir: config.dataDir,
     id: spec.id,
     namespace: spec.namespace,
     nodeKey: await readNodeKey(host, config.dataDir),
-  });
+  };
+  const plan = planRootDisk(spec.owner, place, spec.rootPlace);
   const { boot } = spec;
   const image = findImageDisk(host, rootfs.path, boot.kind === 'kernel' ? boot.disk : 'required');
+  let root: RootFiles | undefined;
   if (image !== undefined) {
     open.use(image.fd);
-    if (boot.kind === 'disk') expectBootable(image, quoteName(image.path));
-    const { rootDiskBytes } = spec;
-    const { qemuImg } = config;
-    const disk = await ensureOverlay(host, plan, image, {
-      rootDiskBytes,
-      direct: false,
-      qemuImg,
-      signal,
-    }).catch((error: unknown) => {
-      throw writableNeeded(error, spec) ?? error;
-    });
-    keep('root-overlay', disk.overlay);
-    keep('root-base', disk.base);
+    if (boot.kind === 'disk' && bootsFrom(spec.rootPlace) === 'image')
+      expectBootable(image, quoteName(image.path));
+    root = await openRootDisk(deps, request, { plan, image }, record, signal);
+    for (const [role, file] of root.fds) keep(role, file);
   }
   if (boot.kind === 'kernel') openKernel({ host, native }, rootfs.path, boot, keep);
   if (spec.firmware === 'uefi')
@@ -71,23 +70,16 @@ export async function openBootFiles(
   const files = open.move();
   return {
     fds,
-    disk:
-      image === undefined
-        ? undefined
-        : { format: 'qcow2', base: { format: image.format }, cache: 'writeback' },
-    rootDiskPath: image === undefined ? undefined : plan.overlay,
+    disk: root?.disk,
+    rootDiskPath: root?.path,
+    notes: root?.notes ?? [],
     [Symbol.dispose]: () => files.dispose(),
   };
 }
 
-/** A bare container's disk is kept in its root file system, which somebody may have made read-only. */
-function writableNeeded(cause: unknown, { id, owner }: VmSpec): VmError | undefined {
-  if (errnoName(cause) !== 'EROFS' || owner.kind !== 'container') return undefined;
-  return new VmError(
-    'FailedPrecondition',
-    `the root file system of container "${id}" is read-only, but what the guest writes is kept in it; give the container a writable one`,
-    { cause },
-  );
+/** What the firmware meets: a volume that is booted as it is may hold anything, whatever the image is. */
+function bootsFrom(place: RootPlace): 'image' | 'volume' {
+  return place.kind === 'device' && place.fill === 'never' ? 'volume' : 'image';
 }
 
 function openKernel(

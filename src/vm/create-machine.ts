@@ -70,9 +70,8 @@ export async function createMachine(
   });
   const recorder = beginRecord(host, request, names, cgroup, nicPlans);
 
-  using files = await openBootFiles(deps, request, signal);
+  using files = await openBootFiles(deps, request, recorder.update, signal);
   timeline.mark('disk-ready');
-  recorder.update({ rootDisk: files.rootDiskPath });
   const hasRootDisk = files.disk !== undefined;
   const drivePlace = { runDir: names.runDir, dataDir: config.dataDir, hasRootDisk };
   // A bundle of its own, which its code cache holds compiled; nothing else of a VM's start needs as much code once.
@@ -214,6 +213,7 @@ function beginRecord(
     qemu: undefined,
     shim: shim === undefined ? undefined : { pid: shim.pid, startTime: shim.startTime },
     rootDisk: undefined,
+    progress: undefined,
     nics,
     logDir: `${config.dataDir}/vms/${names.key}`,
     shimSocket: request.shimSocket,
@@ -250,6 +250,11 @@ function facts({ files, nics, accel, version, cgroup, spec, qemu, forward }: Fac
     rootDisk: files.rootDiskPath ?? 'none',
     network: nics.summary,
     cgroup,
-    warnings: [...(accel.warn ? [accel.reason] : []), ...forward.warnings, ...qemu.log.readWarnings()],
+    warnings: [
+      ...(accel.warn ? [accel.reason] : []),
+      ...files.notes,
+      ...forward.warnings,
+      ...qemu.log.readWarnings(),
+    ],
   };
 }

@@ -33,8 +33,10 @@ export interface VmRecord {
   readonly cgroup: string;
   readonly qemu: ProcessMark | undefined;
   readonly shim: ProcessMark | undefined;
-  /** Where the root disk is kept, for people; clean-up never touches it. */
+  /** Where the root disk is kept; clean-up never touches it, and garbage collection leaves it alone. */
   readonly rootDisk: string | undefined;
+  /** What takes long while the VM is made, for people. */
+  readonly progress: string | undefined;
   /** Cards of the pod's network; what outlives their TAPs is undone from here. */
   readonly nics: readonly NicPlan[];
   /** Directory of the console log; goes with the task. */

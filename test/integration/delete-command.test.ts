@@ -138,6 +138,7 @@ void t.test('delete by hand', async (t) => {
       qemu: undefined,
       shim: undefined,
       rootDisk: undefined,
+      progress: undefined,
       nics: [],
       logDir: join(shims.directory, 'data/vms', key),
       shimSocket: undefined,

@@ -136,14 +136,15 @@ function openNic(role: NicFdRole): number {
 
 /** A fresh one for each VM; files belong to root, and what is written to is private to root. */
 function openRole(role: FdRole, directory: string, { rootDisk }: QemuInput): number {
+  const base = rootDisk?.format === 'qcow2' ? rootDisk.base?.format : undefined;
   switch (role) {
     case 'qmp':
     case 'console':
       return native.listenUnix(join(directory, role), 4);
     case 'root-overlay':
-      return openSync(makeOverlay(directory, rootDisk?.base?.format), O_RDWR);
+      return openSync(makeOverlay(directory, base), O_RDWR);
     case 'root-base':
-      return openSync(rootDisk?.base?.format === 'raw' ? images.raw : images.qcow2, O_RDONLY);
+      return openSync(base === 'raw' ? images.raw : images.qcow2, O_RDONLY);
     case 'guest-drive': {
       const path = join(directory, 'guest-data.img');
       writeFileSync(path, Buffer.alloc(1 << 20), { mode: 0o600 });

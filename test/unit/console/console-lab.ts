@@ -31,7 +31,8 @@ export class LabHost implements ConsoleHost {
         : stat.isDirectory()
           ? 'directory'
           : 'char-device';
-    return { kind, size: stat.size, mode: stat.mode & 0o7777, uid: stat.uid, mtimeMs: stat.mtimeMs };
+    const { size, uid, mtimeMs } = stat;
+    return { kind, size, mode: stat.mode & 0o7777, uid, mtimeMs, device: { major: 0, minor: 0 } };
   }
 
   open(path: string, flags: number, mode?: number): OwnedFd {

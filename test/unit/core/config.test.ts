@@ -24,6 +24,8 @@ const defaults: Config = {
   stateDir: '/run/vmshim',
   dataDir: '/var/lib/vmshim',
   bootstrapVersion: undefined,
+  keepBase: 'free',
+  kubeletDir: '/var/lib/kubelet',
   console: { logBytes: 8 << 20, logFiles: 2 },
   network: { allowGuardOff: false },
   firmware: { uefiCode: '/usr/share/OVMF/OVMF_CODE_4M.fd', uefiVars: '/usr/share/OVMF/OVMF_VARS_4M.fd' },
@@ -46,6 +48,8 @@ void t.test('an empty file is the defaults, a full one says all', (t) => {
     state_dir = "/s"
     data_dir = "/d"
     bootstrap_version = 3
+    keep_base = "copy"
+    kubelet_dir = "/k"
     firmware.uefi_code = "/c"
     firmware."uefi_vars" = "/v"
     console = { log_bytes = 65536, log_files = 1 }
@@ -65,6 +69,8 @@ void t.test('an empty file is the defaults, a full one says all', (t) => {
     stateDir: '/s',
     dataDir: '/d',
     bootstrapVersion: 3,
+    keepBase: 'copy',
+    kubeletDir: '/k',
     console: { logBytes: 65536, logFiles: 1 },
     network: { allowGuardOff: true },
     firmware: { uefiCode: '/c', uefiVars: '/v' },

@@ -19,6 +19,7 @@ export const baseInput: QemuInput = {
     firmware: 'bios',
     boot: { kind: 'disk' },
     network: { mode: 'none' },
+    rootPlace: { kind: 'own' },
     rootDiskBytes: undefined,
     guestData: {
       kind: 'config-drive',
