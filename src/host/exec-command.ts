@@ -19,7 +19,7 @@ export async function execCommand(
   args: readonly string[],
   options: ExecOptions = {},
 ): Promise<ExecResult> {
-  const { signal, input, cwd, env, anyStatus = false, maxOutput = defaultMaxOutput } = options;
+  const { signal, input, cwd, env, fds = [], anyStatus = false, maxOutput = defaultMaxOutput } = options;
   const command = [file, ...args].join(' ');
   if (signal?.aborted === true) throw VmError.from(signal.reason, command);
 
@@ -28,7 +28,7 @@ export async function execCommand(
   const child = spawn(file, args, {
     cwd,
     env: { PATH: commandPath, LC_ALL: 'C', ...env },
-    stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+    stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe', ...fds],
   });
   const stdout: Buffer[] = [];
   let stdoutLength = 0;

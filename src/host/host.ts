@@ -83,6 +83,11 @@ export interface ExecOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Resolve with whatever status the command exits. One that a signal ended is an error all the same. */
   readonly anyStatus?: boolean;
+  /**
+   * Descriptors of ours that become 3, 4 … in the command. What we claimed by one stays claimed until the command ends,
+   * even when we are killed before it.
+   */
+  readonly fds?: readonly number[];
   /** Bytes of stdout kept at most; more is an error. Default 4 MiB. */
   readonly maxOutput?: number;
 }

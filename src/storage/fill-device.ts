@@ -48,6 +48,10 @@ export async function fillDevice(
   onProgress?.(total, total);
 }
 
+/** What `exec` makes of the two descriptors. */
+const SOURCE = '/proc/self/fd/3';
+const TARGET = '/proc/self/fd/4';
+
 interface Piece {
   readonly qemuImg: string;
   readonly image: ImageDisk;
@@ -63,14 +67,13 @@ async function copyPiece(
   { qemuImg, image, target, node, at, size }: Piece,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const ours = (file: OwnedFd): string => `/proc/${process.pid}/fd/${file.fd}`;
   const source = {
     driver: 'raw',
     offset: at,
     size,
     file: {
       driver: image.format,
-      file: { driver: 'file', filename: ours(image.fd) },
+      file: { driver: 'file', filename: SOURCE },
       ...(image.format === 'qcow2' && { backing: null }),
     },
   };
@@ -80,14 +83,15 @@ async function copyPiece(
     `offset=${MARK_AREA + at}`,
     `size=${size}`,
     `file.driver=${driver}`,
-    `file.filename=${ours(target)}`,
+    `file.filename=${TARGET}`,
   ].join(',');
   const args = ['convert', '-q', '-n', '-t', 'writeback', '--target-image-opts'];
   try {
     await host.exec(
       qemuImg,
       [...args, `json:${JSON.stringify(source)}`, to],
-      signal === undefined ? {} : { signal },
+      // The volume is ours as long as anybody writes to it: a qemu-img that outlives us keeps the next VM out.
+      { fds: [image.fd.fd, target.fd], ...(signal !== undefined && { signal }) },
     );
   } catch (error) {
     throw VmError.from(error, `block volume ${node} could not be filled`);

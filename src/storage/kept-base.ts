@@ -46,11 +46,12 @@ export function parseKeptBaseName(name: string): KeptBase | undefined {
  */
 export function openKeptBase(host: Host, directory: string, base: KeptBase): DiskImage | undefined {
   const path = `${directory}/${keptBaseName(base)}`;
-  if (host.inspect(path)?.kind !== 'file') return undefined;
+  const info = host.inspect(path);
+  if (info?.kind !== 'file' || info.size !== base.identity.fileBytes) return undefined;
   using open = new DisposableStack();
   const fd = open.use(host.open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
   const image = readDiskImage(host, fd, `"${path}"`);
-  if (image.fileBytes !== base.identity.fileBytes || image.format !== base.format) return undefined;
+  if (image.format !== base.format) return undefined;
   open.move();
   return image;
 }

@@ -51,7 +51,10 @@ export function createOverlay(
   return publishFile(host, { path, draft: `${path}.new` }, (fd) => host.writeBytes(fd, 0, bytes));
 }
 
-/** Makes the guest's disk larger, through the descriptor: nobody can put another file there meanwhile. */
+/**
+ * Makes the guest's disk larger, through the descriptor: nobody can put another file there meanwhile, and a qemu-img that
+ * outlives us keeps the claim on the file.
+ */
 export async function growOverlay(
   host: Host,
   qemuImg: string,
@@ -60,10 +63,10 @@ export async function growOverlay(
   signal: AbortSignal | undefined,
 ): Promise<void> {
   // "backing": null keeps qemu-img from looking for the base by the name in the header, and leaves that name alone.
-  const filename = `/proc/${process.pid}/fd/${overlay.fd}`;
+  const filename = '/proc/self/fd/3';
   const disk = { driver: 'qcow2', file: { driver: 'file', filename }, backing: null };
   const args = ['resize', '-q', `json:${JSON.stringify(disk)}`, String(size)];
-  await host.exec(qemuImg, args, signal === undefined ? {} : { signal });
+  await host.exec(qemuImg, args, { fds: [overlay.fd], ...(signal !== undefined && { signal }) });
 }
 
 /**

@@ -11,6 +11,7 @@ import { ownFd } from '../../src/host/owned-fd.ts';
 import { type FdRole, planFds } from '../../src/qemu/plan-fds.ts';
 import { QemuProcess } from '../../src/qemu/process.ts';
 import { cont } from '../../src/qemu/qmp-commands.ts';
+import { recordingLogger } from '../support/recording-logger.ts';
 import { openBootFiles } from '../../src/vm/boot-files.ts';
 import { Timeline } from '../../src/vm/timeline.ts';
 import { guest } from '../support/guest.ts';
@@ -59,7 +60,7 @@ export class RawQemu {
     const native = loadNative();
     const signal = new AbortController().signal;
     const files = await openBootFiles(
-      { host: this.#host, native },
+      { host: this.#host, native, log: recordingLogger() },
       {
         spec: this.#spec,
         config: this.#config(),
@@ -70,6 +71,7 @@ export class RawQemu {
         shimSocket: '',
         timeline: new Timeline(),
       },
+      () => undefined,
       signal,
     );
     const sockets = { qmp: join(this.#directory, 'qmp'), console: join(this.#directory, 'console') };

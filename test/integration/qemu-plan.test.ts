@@ -150,6 +150,8 @@ function openRole(role: FdRole, directory: string, { rootDisk }: QemuInput): num
       writeFileSync(path, Buffer.alloc(1 << 20), { mode: 0o600 });
       return openSync(path, O_RDONLY);
     }
+    case 'root-device':
+      throw new Error('a block device is tested with the storage that prepares it');
     case 'kernel':
       return openSync(images.kernel, O_RDONLY);
     case 'initrd':

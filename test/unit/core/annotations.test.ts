@@ -103,6 +103,8 @@ void t.test('wrong values name key, value and remedy', (t) => {
     'spoof-guard': ['false', 'no', ''],
     mac: ['52:54:00:12:34', '53:54:00:12:34:56', '00:00:00:00:00:00', '52-54-00-12-34-56'],
     'root-size': ['0', 'big'],
+    'root-key': ['', 'pod', 'Name'],
+    'root-fill': ['', 'always'],
     kernel: ['vmlinuz', '/../etc/shadow', '/boot/', '/', '/a\nb'],
     initrd: ['initrd', '/a/../b'],
     cmdline: ['a\nb', 'x'.repeat(2048)],

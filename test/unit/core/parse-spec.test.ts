@@ -67,6 +67,7 @@ void t.test('a bare container: defaults', (t) => {
       firmware: 'bios',
       boot: { kind: 'disk' },
       network: { mode: 'user', mac: (read({}).network as { mac: string }).mac, forwards: [] },
+      rootPlace: { kind: 'own' },
       rootDiskBytes: undefined,
       guestData: {
         kind: 'config-drive',

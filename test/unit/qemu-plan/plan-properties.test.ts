@@ -32,7 +32,13 @@ const kernelBoot = fc.record({
   disk: fc.constant('optional' as const),
 });
 
-const rootDisk = fc.record({
+const rootDevice = fc.record({
+  format: fc.constant('raw' as const),
+  offset: fc.constantFrom(0, 2 ** 20),
+  size: fc.integer({ min: 1, max: 2 ** 40 }).map((sectors) => sectors * 512),
+});
+
+const rootOverlay = fc.record({
   format: fc.constant('qcow2' as const),
   base: fc.constantFrom(undefined, { format: 'qcow2' as const }, { format: 'raw' as const }),
   cache: fc.constantFrom('none' as const, 'writeback' as const),
@@ -42,7 +48,7 @@ const rootDisk = fc.record({
 const inputs: fc.Arbitrary<QemuInput> = fc
   .record({
     microvm: fc.boolean(),
-    disk: fc.option(rootDisk, { nil: undefined }),
+    disk: fc.option(fc.oneof(rootOverlay, rootDevice), { nil: undefined }),
     kernel: fc.option(kernelBoot, { nil: undefined }),
     uefi: fc.boolean(),
     guestDrive: fc.boolean(),
