@@ -4,7 +4,7 @@ import type { ImageDisk } from './image-disk.ts';
 import { MARK_AREA, renderMark, type RootMark } from './root-mark.ts';
 
 /** Lost at most when we are killed; small against what a caller's deadline allows, large against starting qemu-img. */
-const PIECE = 128 * 2 ** 20;
+const PIECE_BYTES = 128 * 2 ** 20;
 
 export interface Filling {
   readonly qemuImg: string;
@@ -12,6 +12,8 @@ export interface Filling {
   readonly from: RootMark;
   /** Of the mark that is on the volume; -1 where there is none. */
   readonly sequence: number;
+  /** Bytes copied from one mark to the next, a multiple of 512; 128 MiB by default. */
+  readonly pieceBytes?: number;
   readonly signal?: AbortSignal;
   readonly onProgress?: (done: number, total: number) => void;
 }
@@ -26,7 +28,7 @@ export async function fillDevice(
   host: Host,
   { fd, node }: { readonly fd: OwnedFd; readonly node: string },
   image: ImageDisk,
-  { qemuImg, from, sequence, signal, onProgress }: Filling,
+  { qemuImg, from, sequence, pieceBytes = PIECE_BYTES, signal, onProgress }: Filling,
 ): Promise<void> {
   let next = sequence + 1;
   const note = (mark: RootMark): void => {
@@ -36,10 +38,10 @@ export async function fillDevice(
   };
   if (from.done === 0) note(from);
   const total = image.virtualSize;
-  for (let at = from.done; at < total; at += PIECE) {
+  for (let at = from.done; at < total; at += pieceBytes) {
     onProgress?.(at, total);
     if (signal?.aborted === true) throw VmError.from(signal.reason);
-    const size = Math.min(PIECE, total - at);
+    const size = Math.min(pieceBytes, total - at);
     await copyPiece(host, { qemuImg, image, target: fd, node, at, size }, signal);
     host.sync(fd.fd);
     note({ ...from, done: at + size });

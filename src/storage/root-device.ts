@@ -34,6 +34,8 @@ export interface FillRequest {
   /** `VmSpec.rootDiskBytes`: what the guest is to see at least. */
   readonly rootDiskBytes: number | undefined;
   readonly qemuImg: string;
+  /** See `Filling`. */
+  readonly pieceBytes?: number;
   readonly signal?: AbortSignal;
   readonly onProgress?: (done: number, total: number) => void;
 }

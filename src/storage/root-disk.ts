@@ -8,7 +8,7 @@ import type { ImageDisk } from './image-disk.ts';
 import { quoteName } from './image-file.ts';
 import { type BaseStore, keepBase, openKeptBase } from './kept-base.ts';
 import { MAX_VIRTUAL_SIZE } from './qcow2-header.ts';
-import { createOverlay, growOverlay, openOverlay, type OverlayFacts, readOverlay } from './root-overlay.ts';
+import { createOverlay, draftOf, growOverlay, openOverlay, type OverlayFacts, readOverlay } from './root-overlay.ts';
 import {
   ensureStateDirectory,
   planStateDirectory,
@@ -103,6 +103,8 @@ export async function ensureOverlay(
   ensureStateDirectory(host, plan.state);
   const overlay = cleanup.use(openOverlay(host, plan.overlay));
   claim?.(overlay);
+  // A crash between the overlay's two names leaves the first one.
+  host.remove(draftOf(plan.overlay));
   let made = readOverlay(host, plan.overlay, overlay);
   const notes: string[] = [];
   if (renderBaseName(made.identity) === renderBaseName(offered) && made.format === image.format) {

@@ -37,6 +37,11 @@ function notAnOverlay(path: string, kind: string): VmError {
   );
 }
 
+/** Where an overlay is made before it gets its name. */
+export function draftOf(path: string): string {
+  return `${path}.new`;
+}
+
 /** An empty overlay under a name that nothing has yet. @throws VmError AlreadyExists. */
 export function createOverlay(
   host: Host,
@@ -48,7 +53,7 @@ export function createOverlay(
     backingFile: renderBaseName(base),
     backingFormat: format,
   });
-  return publishFile(host, { path, draft: `${path}.new` }, (fd) => host.writeBytes(fd, 0, bytes));
+  return publishFile(host, { path, draft: draftOf(path) }, (fd) => host.writeBytes(fd, 0, bytes));
 }
 
 /**
