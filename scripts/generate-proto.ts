@@ -5,7 +5,7 @@ import { createRequire } from 'node:module';
 import path from 'node:path';
 import { promisify } from 'node:util';
 
-// Turns proto/*.proto into the static codecs that `#wire`, `#wire-metrics` and `#wire-sandbox` name.
+// Turns proto/*.proto into the static codecs that `#wire`, `#wire-metrics`, `#wire-sandbox` and `#wire-services` name.
 
 const run = promisify(execFile);
 const require = createRequire(import.meta.url);
@@ -17,6 +17,8 @@ interface GeneratedModule {
 }
 
 const isMetrics = (file: string): boolean => file.startsWith('metrics_');
+/** containerd's own services, which only commands call. */
+const isServices = (file: string): boolean => file.startsWith('services_');
 /** The sandbox API, and CRI's description of a pod that it carries. */
 const isSandbox = (file: string): boolean => file.startsWith('sandbox');
 
@@ -25,9 +27,10 @@ const isSandbox = (file: string): boolean => file.startsWith('sandbox');
  * when first asked for.
  */
 const MODULES: readonly GeneratedModule[] = [
-  { name: 'wire', isPart: (file) => !isMetrics(file) && !isSandbox(file) },
+  { name: 'wire', isPart: (file) => !isMetrics(file) && !isSandbox(file) && !isServices(file) },
   { name: 'metrics', isPart: isMetrics },
   { name: 'sandbox', isPart: isSandbox },
+  { name: 'services', isPart: isServices },
 ];
 
 /** Holds the hash of everything the generated files depend on. */

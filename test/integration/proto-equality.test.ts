@@ -2,6 +2,7 @@ import protobuf from 'protobufjs';
 import t from 'tap';
 import * as metrics from '#wire-metrics';
 import * as sandbox from '#wire-sandbox';
+import * as services from '#wire-services';
 import * as wire from '#wire';
 import { SampleMaker, block, jsName, toSample, toText, type Sample } from '../support/proto-samples.ts';
 import {
@@ -34,7 +35,7 @@ const NEWER_FIELDS: Readonly<Record<string, readonly number[]>> = {
 
 /** Messages of Debian's that the shim has no use for. */
 const LEFT_OUT =
-  /^(google\.protobuf\.(?!Any$|Timestamp$|Empty$)|gogoproto\.|containerd\.plugin\.|containerd\.runc\.v1\.(Checkpoint)?Options$|containerd\.v1\.types\.Process$)/;
+  /^(google\.protobuf\.(?!Any$|Timestamp$|Empty$|FieldMask$)|gogoproto\.|containerd\.plugin\.|containerd\.runc\.v1\.(Checkpoint)?Options$|containerd\.v1\.types\.Process$)/;
 
 /** containerd's name of one of our messages or the other way round: only the task API's package differs. */
 const ourName = (name: string): string => name.replace(/^(\.?)containerd\.task\.v2\./, '$1containerd.task.');
@@ -71,19 +72,29 @@ function codecOf(name: string): Codec {
 
 function moduleOf(name: string): object {
   if (name.startsWith('io.')) return metrics;
-  return /^(containerd\.runtime\.sandbox|runtime)\./.test(name) ? sandbox : wire;
+  if (/^(containerd\.runtime\.sandbox|runtime)\./.test(name)) return sandbox;
+  return /^(containerd\.services\.(?!events\.)|containerd\.types\.Descriptor$|google\.protobuf\.FieldMask$)/.test(
+    name,
+  )
+    ? services
+    : wire;
 }
+
+/** Of containerd's own services we state what vmctl calls. */
+const isStated = (name: string): boolean =>
+  !/^containerd\.services\.(?!events\.)/.test(name) || ours.lookup(name) !== null;
 
 /** Each of their messages that is also ours. */
 async function judged(set: ProtoSet): Promise<protobuf.Type[]> {
-  return typesOf(await compile(set)).filter((type) => !LEFT_OUT.test(bare(type)));
+  return typesOf(await compile(set)).filter((type) => !LEFT_OUT.test(bare(type)) && isStated(bare(type)));
 }
+
+const ours = await compile(OURS);
 
 const theirs = [
   { set: DEBIAN_CONTAINERD, types: await judged(DEBIAN_CONTAINERD) },
   { set: DEBIAN_RUNTIME_OPTIONS, types: await judged(DEBIAN_RUNTIME_OPTIONS) },
 ];
-const ours = await compile(OURS);
 
 void t.test(
   'declares every field of containerd’s messages with the same number, name, type and label',
@@ -114,15 +125,22 @@ void t.test('leaves no message of ours unjudged', (t) => {
 });
 
 void t.test('declares the services with the same methods', (t) => {
-  const methods = (service: protobuf.Service): unknown[] =>
+  const methods = (service: protobuf.Service): string[][] =>
     service.methodsArray.map((method) => [
       method.name,
       ourName(method.resolvedRequestType!.fullName),
       ourName(method.resolvedResponseType!.fullName),
+      method.responseStream === true ? 'stream' : 'single',
     ]);
   const root = theirs[0]!.types[0]!.root;
   for (const name of ['containerd.task.v2.Task', 'containerd.services.events.ttrpc.v1.Events']) {
     t.same(methods(ours.lookupService(ourName(name))), methods(root.lookupService(name)), name);
+  }
+  for (const name of ['content', 'images', 'leases', 'containers', 'namespaces']) {
+    const path = `containerd.services.${name}.v1.${name.charAt(0).toUpperCase()}${name.slice(1)}`;
+    const stated = ours.lookupService(path);
+    const known = methods(root.lookupService(path)).filter(([method]) => method! in stated.methods);
+    t.same(methods(stated), known, path);
   }
   t.end();
 });
@@ -181,11 +199,20 @@ for (const { title, set, types } of [
 /** protoc sorts the keys of a map when asked for one fixed encoding; ours keep the order in which they were set. */
 function sortMaps(type: protobuf.Type, sample: Sample): Sample {
   const sorted = { ...sample };
-  for (const field of type.fieldsArray.filter(({ map }) => map)) {
-    const entries = Object.entries(sample[jsName(field)] as Sample);
-    sorted[jsName(field)] = Object.fromEntries(
-      entries.sort(([a], [b]) => Buffer.compare(Buffer.from(a), Buffer.from(b))),
-    );
+  for (const field of type.fieldsArray) {
+    const name = jsName(field);
+    const value = sample[name];
+    const inner = field.resolvedType;
+    if (field.map) {
+      const entries = Object.entries(value as Sample);
+      sorted[name] = Object.fromEntries(
+        entries.sort(([a], [b]) => Buffer.compare(Buffer.from(a), Buffer.from(b))),
+      );
+    } else if (inner instanceof protobuf.Type && value !== undefined) {
+      sorted[name] = field.repeated
+        ? (value as readonly Sample[]).map((item) => sortMaps(inner, item))
+        : sortMaps(inner, value as Sample);
+    }
   }
   return sorted;
 }

@@ -19,11 +19,16 @@ const CONTAINERD = 'github.com/containerd';
 export const DEBIAN_CONTAINERD: ProtoSet = {
   includes: [GOPATH, `${GOPATH}/github.com/gogo/protobuf`, '/usr/include'],
   files: [
-    ...['any', 'empty', 'timestamp'].map((name) => `google/protobuf/${name}.proto`),
+    ...['any', 'empty', 'timestamp', 'field_mask'].map((name) => `google/protobuf/${name}.proto`),
     `${CONTAINERD}/containerd/runtime/v2/task/shim.proto`,
     `${CONTAINERD}/containerd/runtime/v2/runc/options/oci.proto`,
     `${CONTAINERD}/containerd/api/events/task.proto`,
     `${CONTAINERD}/containerd/api/services/ttrpc/events/v1/events.proto`,
+    ...['containers', 'content', 'images', 'leases', 'namespaces'].map(
+      (name) =>
+        `${CONTAINERD}/containerd/api/services/${name}/v1/${name === 'namespaces' ? 'namespace' : name}.proto`,
+    ),
+    `${CONTAINERD}/containerd/api/types/descriptor.proto`,
     `${CONTAINERD}/containerd/api/types/metrics.proto`,
     `${CONTAINERD}/containerd/api/types/mount.proto`,
     `${CONTAINERD}/containerd/api/types/platform.proto`,
