@@ -10,6 +10,8 @@ export interface ContainerInfo {
   readonly snapshotter: string;
   readonly snapshotKey: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** Its OCI spec, JSON. */
+  readonly spec: string;
 }
 
 /** All containers of the client's namespace. A namespace that is not there has none. */
@@ -27,6 +29,7 @@ export async function listContainers(
       snapshotter: container.snapshotter ?? '',
       snapshotKey: container.snapshotKey ?? '',
       labels: container.labels ?? {},
+      spec: Buffer.from(container.spec?.value ?? []).toString(),
     });
   }
   return found;

@@ -6,6 +6,7 @@ import { type Command, type CommandContext, UsageError } from './command.ts';
 import { completionCommand } from './completion-command.ts';
 import { consoleCommand } from './console-command.ts';
 import { commandHelp, overview } from './help.ts';
+import { gcCommand } from './gc-command.ts';
 import { imageCommand } from './image-command.ts';
 import { listCommand } from './list-command.ts';
 import { statusCommand } from './status-command.ts';
@@ -15,6 +16,7 @@ const COMMANDS: readonly Command[] = [
   statusCommand,
   consoleCommand,
   imageCommand,
+  gcCommand,
   completionCommand,
 ];
 

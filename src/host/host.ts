@@ -61,6 +61,8 @@ export interface FileInfo {
   readonly mode: number;
   readonly uid: number;
   readonly mtimeMs: number;
+  /** When contents, owner, mode or links last changed (ctime). */
+  readonly changedMs: number;
   /** What a device node stands for; 0 for everything else. */
   readonly device: DeviceNumber;
 }

@@ -208,6 +208,7 @@ function toFileInfo(stats: Stats): FileInfo {
     mode: stats.mode & 0o7777,
     uid: stats.uid,
     mtimeMs: stats.mtimeMs,
+    changedMs: stats.ctimeMs,
     device: deviceNumber(stats.rdev),
   };
 }

@@ -8,7 +8,14 @@ import type { ImageDisk } from './image-disk.ts';
 import { quoteName } from './image-file.ts';
 import { type BaseStore, keepBase, openKeptBase } from './kept-base.ts';
 import { MAX_VIRTUAL_SIZE } from './qcow2-header.ts';
-import { createOverlay, draftOf, growOverlay, openOverlay, type OverlayFacts, readOverlay } from './root-overlay.ts';
+import {
+  createOverlay,
+  draftOf,
+  growOverlay,
+  openOverlay,
+  type OverlayFacts,
+  readOverlay,
+} from './root-overlay.ts';
 import {
   ensureStateDirectory,
   planStateDirectory,

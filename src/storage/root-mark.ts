@@ -31,7 +31,10 @@ export type FoundMark =
   | { readonly kind: 'mark'; readonly mark: RootMark; readonly sequence: number };
 
 /** One slot: magic, JSON, zeros, SHA-256 of all before it. @returns the bytes and where they go. */
-export function renderMark(mark: RootMark, sequence: number): { readonly bytes: Buffer; readonly at: number } {
+export function renderMark(
+  mark: RootMark,
+  sequence: number,
+): { readonly bytes: Buffer; readonly at: number } {
   const { state, virtualSize, done, format } = mark;
   const text = JSON.stringify({
     version: 1,
@@ -83,7 +86,9 @@ function parseSlot(
     .digest();
   if (!digest.equals(slot.subarray(SLOT - DIGEST))) return undefined;
   const end = slot.indexOf(0, MAGIC.length);
-  const { version, sequence, state, virtualSize, done, format, base } = parseObject(slot.toString('utf8', MAGIC.length, end));
+  const { version, sequence, state, virtualSize, done, format, base } = parseObject(
+    slot.toString('utf8', MAGIC.length, end),
+  );
   const identity = typeof base === 'string' ? parseBaseName(base) : undefined;
   if (
     version !== 1 ||

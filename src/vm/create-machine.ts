@@ -5,7 +5,7 @@ import { applyCpuResources } from '../host/cgroup-cpu.ts';
 import { detectCgroupLayout } from '../host/cgroup-layout.ts';
 import { type Cgroup, planCgroup } from '../host/cgroup-plan.ts';
 import { readCgroupStats } from '../host/cgroup-stats.ts';
-import type { Host, OwnedFd } from '../host/host.ts';
+import type { OwnedFd } from '../host/host.ts';
 import { ownFd } from '../host/owned-fd.ts';
 import { bootId, readIdentity } from '../host/process-identity.ts';
 import { type AccelVerdict, detectAccel } from '../qemu/accel.ts';
@@ -13,6 +13,7 @@ import { planQemu, type QemuCommand } from '../qemu/plan.ts';
 import { QemuProcess } from '../qemu/process.ts';
 import { type QemuVersion, readQemuVersion } from '../qemu/qemu-version.ts';
 import { readNicCounters } from '../net/nic-counters.ts';
+import { enterDisks } from '../storage/disk-gate.ts';
 import { type BootFiles, openBootFiles } from './boot-files.ts';
 import { checkCapacity } from './capacity.ts';
 import { cleanUpTask } from './clean-up.ts';
@@ -68,7 +69,8 @@ export async function createMachine(
       }),
     );
   });
-  const recorder = beginRecord(host, request, names, cgroup, nicPlans);
+  makeOwnDirectory(host, { key: 'data_dir', value: config.dataDir });
+  const recorder = beginRecord(deps, request, names, cgroup, nicPlans);
 
   using files = await openBootFiles(deps, request, recorder.update, signal);
   timeline.mark('disk-ready');
@@ -190,7 +192,7 @@ interface Recorder {
 }
 
 function beginRecord(
-  host: Host,
+  { host, native }: MachineDeps,
   request: MachineRequest,
   names: VmNames,
   cgroup: Cgroup,
@@ -219,6 +221,8 @@ function beginRecord(
     shimSocket: request.shimSocket,
     exit: undefined,
   };
+  // Garbage collection undoes what dead records name: it sees this one before its things are there, or nothing at all.
+  using _gate = enterDisks(host, native, config.dataDir);
   // The pointer first: whoever finds none in a bundle knows that nothing was made for it.
   writeRecordPointer(host, bundle, names.record);
   host.makeDir(names.runDir, 0o700);

@@ -8,7 +8,12 @@ import { renderBaseName } from '../storage/base-identity.ts';
 import { claimDisk } from '../storage/claim-disk.ts';
 import { enterDisks } from '../storage/disk-gate.ts';
 import type { ImageDisk } from '../storage/image-disk.ts';
-import { adoptRootDevice, type DevicePlace, ensureRootDevice, openRootDevice } from '../storage/root-device.ts';
+import {
+  adoptRootDevice,
+  type DevicePlace,
+  ensureRootDevice,
+  openRootDevice,
+} from '../storage/root-device.ts';
 import { ensureOverlay, type RootDiskPlan } from '../storage/root-disk.ts';
 import { planStateDirectory } from '../storage/state-directory.ts';
 import { describeHolder } from './all-records.ts';

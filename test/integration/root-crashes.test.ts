@@ -66,7 +66,10 @@ void t.test('on a block device', (t) => {
   clear();
   const steps = prepare(args, NEVER) ?? 0;
   t.ok(steps > 12, `${steps} steps`);
-  const guest = ['--image-opts', `driver=raw,offset=${MIB},file.driver=host_device,file.filename=${device.node}`];
+  const guest = [
+    '--image-opts',
+    `driver=raw,offset=${MIB},file.driver=host_device,file.filename=${device.node}`,
+  ];
   const zeros = new Map([
     [1, 0],
     [12, 0],
@@ -82,7 +85,8 @@ void t.test('on a block device', (t) => {
   for (let step = 0; step < steps; step++) {
     clear();
     t.equal(prepare(args, step), undefined, `killed before step ${step}`);
-    for (let again = 0; prepareAfterOrphan(args) === undefined; again++) if (again > 9) throw new Error('busy');
+    for (let again = 0; prepareAfterOrphan(args) === undefined; again++)
+      if (again > 9) throw new Error('busy');
     check(`killed before step ${step}`);
   }
   t.end();
@@ -101,14 +105,17 @@ function prepareAfterOrphan(args: readonly string[]): number | undefined {
 
 void t.test('with an overlay', (t) => {
   const rootfs = image(t);
-  const args = (dataDir: string, bytes: number): string[] => [rootfs, dataDir, 'pod', String(bytes)];
+  const args = (dataDir: string, bytes = IMAGE_BYTES): string[] => [rootfs, dataDir, 'pod', String(bytes)];
   const check = (dataDir: string, bytes: number, what: string): void => {
     const overlay = join(dataDir, 'pods/uid/vm/root.qcow2');
     // The draft of a shim that died is garbage collection's.
     const bases = readdirSync(join(dataDir, 'bases')).filter((name) => !name.endsWith('.new'));
     t.equal(bases.length, 1, `${what}: one base`);
     const base = join(dataDir, 'bases', bases[0] ?? '');
-    t.ok(readFileSync(base).equals(readFileSync(join(rootfs, 'disk/base.qcow2'))), `${what}: the base is whole`);
+    t.ok(
+      readFileSync(base).equals(readFileSync(join(rootfs, 'disk/base.qcow2'))),
+      `${what}: the base is whole`,
+    );
     t.same(readdirSync(join(dataDir, 'pods/uid/vm')), ['root.qcow2']);
     const file = (filename: string): object => ({ driver: 'qcow2', file: { driver: 'file', filename } });
     const disk = { ...file(overlay), backing: { ...file(base), backing: null } };
@@ -119,13 +126,13 @@ void t.test('with an overlay', (t) => {
     t.match(JSON.parse(info), { 'virtual-size': bytes }, what);
   };
   const dataDir = tempDir(t);
-  const steps = prepare(args(dataDir, 0), NEVER) ?? 0;
+  const steps = prepare(args(dataDir), NEVER) ?? 0;
   t.ok(steps > 10, `${steps} steps`);
   check(dataDir, IMAGE_BYTES, 'made at once');
   for (let step = 0; step < steps; step++) {
     const other = tempDir(t);
-    t.equal(prepare(args(other, 0), step), undefined, `killed before step ${step}`);
-    prepare(args(other, 0), NEVER);
+    t.equal(prepare(args(other), step), undefined, `killed before step ${step}`);
+    prepare(args(other), NEVER);
     check(other, IMAGE_BYTES, `killed before step ${step}`);
   }
   const grown = (prepare(args(dataDir, IMAGE_BYTES + MIB), NEVER) ?? 0) - 1;

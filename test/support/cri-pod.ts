@@ -42,6 +42,7 @@ export interface ContainerOptions {
   readonly command?: readonly string[];
   readonly annotations?: Readonly<Record<string, string>>;
   readonly mounts?: readonly Mount[];
+  readonly devices?: ContainerConfig['devices'];
   readonly stdin?: boolean;
   readonly tty?: boolean;
   readonly resources?: Resources;
@@ -107,6 +108,7 @@ export class CriPod {
       command: options.command ?? ['vm'],
       envs: [{ key: 'KUBERNETES_SERVICE_HOST', value: '10.96.0.1' }],
       mounts: [...this.#mounts(terminationLog), ...(options.mounts ?? [])],
+      devices: options.devices ?? [],
       annotations: options.annotations ?? (options.image === undefined ? boot : {}),
       logPath: `${name}/${attempt}.log`,
       stdin: options.stdin ?? false,

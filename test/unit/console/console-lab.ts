@@ -31,8 +31,8 @@ export class LabHost implements ConsoleHost {
         : stat.isDirectory()
           ? 'directory'
           : 'char-device';
-    const { size, uid, mtimeMs } = stat;
-    return { kind, size, mode: stat.mode & 0o7777, uid, mtimeMs, device: { major: 0, minor: 0 } };
+    const { size, uid, mtimeMs, ctimeMs: changedMs } = stat;
+    return { kind, size, mode: stat.mode & 0o7777, uid, mtimeMs, changedMs, device: { major: 0, minor: 0 } };
   }
 
   open(path: string, flags: number, mode?: number): OwnedFd {

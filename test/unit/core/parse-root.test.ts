@@ -77,9 +77,13 @@ void t.test('what contradicts itself is refused', (t) => {
   });
   refused(/mounted read-only/, { mounts: [{ ...volume, options: ['rbind', 'ro'] }] });
   refused(/mounts\[0\].source/, { mounts: [{ ...volume, source: 'relative' }] });
-  refused(/root-key is "name", but the root disk is kept on the volume/, { mounts: [volume] }, {
-    'vmshim.io/root-key': 'name',
-  });
+  refused(
+    /root-key is "name", but the root disk is kept on the volume/,
+    { mounts: [volume] },
+    {
+      'vmshim.io/root-key': 'name',
+    },
+  );
   refused(/in no pod/, {}, { 'vmshim.io/root-key': 'name' }, {});
   refused(/root-fill is set, but there is no block volume/, {}, { 'vmshim.io/root-fill': 'never' });
   refused(/devices\[0\].type .*block volume/, { linux: { devices: [{ ...device, type: 'c' }] } });

@@ -1,4 +1,13 @@
-import { linkSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import t from 'tap';
 import type { KeepBase } from '../../../src/core/parse-choices.ts';
@@ -164,6 +173,7 @@ void t.test('names', (t) => {
   const base = { identity: { ...readBaseIdentity(host, image), mtime: -5 }, format: 'raw' } as const;
   t.same(parseKeptBaseName(keptBaseName(base)), base);
   image.fd[Symbol.dispose]();
-  for (const name of ['', 'x.raw', `${keptBaseName(base)}.12.new`, '../x']) t.equal(parseKeptBaseName(name), undefined);
+  for (const name of ['', 'x.raw', `${keptBaseName(base)}.12.new`, '../x'])
+    t.equal(parseKeptBaseName(name), undefined);
   t.end();
 });
