@@ -84,8 +84,9 @@ async function bundle(entryPoints: Record<string, string>): Promise<[string, str
     format: 'cjs',
     platform: 'node',
     target: 'node24',
-    // Bundles load each other by require: import() would start Node's ES module loader.
-    supported: { 'dynamic-import': false },
+    // Bundles load each other by require: import() would start Node's ES module loader. Node 24 has `using`, and what
+    // esbuild 0.28 makes of it in a loop throws the error of an earlier round once more.
+    supported: { 'dynamic-import': false, using: true },
     plugins: [separate],
     // protobufjs looks for `long` and does without it; ours decodes 64-bit fields as numbers.
     alias: { long: 'node:buffer' },
