@@ -21,6 +21,8 @@ const isMetrics = (file: string): boolean => file.startsWith('metrics_');
 const isServices = (file: string): boolean => file.startsWith('services_');
 /** The sandbox API, and CRI's description of a pod that it carries. */
 const isSandbox = (file: string): boolean => file.startsWith('sandbox');
+/** containerd's own services, which only commands call. */
+const isServices = (file: string): boolean => file.startsWith('services_');
 
 /**
  * Statistics are a third of the code and only `Stats` needs them, and few nodes use the sandbox API: both can be loaded

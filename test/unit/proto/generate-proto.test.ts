@@ -29,7 +29,10 @@ void t.test('writes once, the same from the same inputs, and again when they cha
   write('services_a.proto', 'Service');
   t.equal(await generateProto(dir, outDir), true);
   const first = read();
-  const modules = ['metrics', 'sandbox', 'services', 'wire'].flatMap((name) => [`${name}.d.ts`, `${name}.js`]);
+  const modules = ['metrics', 'sandbox', 'services', 'wire'].flatMap((name) => [
+    `${name}.d.ts`,
+    `${name}.js`,
+  ]);
   t.same(Object.keys(first), ['.inputs.sha256', ...modules]);
   t.match(first['wire.d.ts'], /firstField\?: \(number\|null\)/);
 
