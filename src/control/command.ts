@@ -11,6 +11,8 @@ export interface Command {
   /** Paragraphs and examples of `vmctl help NAME`. */
   readonly details: string;
   readonly options: readonly OptionHelp[];
+  /** What its first word may be, if that is one of a few; for completion. */
+  readonly words?: readonly string[];
   /** Whether its first word names a VM, for completion. */
   readonly takesVm: boolean;
   /** @returns the exit status. */

@@ -30,7 +30,12 @@ function bashScript(commands: readonly Command[]): string {
     .map((command) => {
       const flags = command.options.map((option) => option.flag.split(' ')[0]).join(' ');
       const words = command.takesVm ? `${flags} $(vmctl completion vms 2>/dev/null)` : flags;
-      return `    ${command.name}) words="${words}" ;;\n`;
+      const first = command.words?.join(' ');
+      const choose =
+        first === undefined
+          ? `words="${words}"`
+          : `if [ "$COMP_CWORD" = 2 ]; then words="${first}"; else words="${words}"; fi`;
+      return `    ${command.name}) ${choose} ;;\n`;
     })
     .join('');
   return `_vmctl() {

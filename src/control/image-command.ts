@@ -1,36 +1,74 @@
 import { type Command, type CommandContext, parseCommandLine, UsageError } from './command.ts';
+import { runImageImport } from './image-import-command.ts';
+import { runImageInspect } from './image-inspect-command.ts';
 import { packImage } from './image-pack-command.ts';
+import { COMPRESSIONS } from './oci-image.ts';
 import { progressBar } from './progress-bar.ts';
-
-const COMPRESSIONS = ['none', 'gzip', 'zstd'] as const;
 
 export const imageCommand: Command = {
   name: 'image',
-  usage:
-    'pack DISK --name REF --output FILE [--kernel FILE [--initrd FILE] [--cmdline TEXT]] [--compress none|gzip|zstd]',
-  summary: 'make a container image of a disk',
-  details: `Packs a qcow2 or raw disk into an OCI image archive that containerd imports and this runtime boots. The same input
-gives the same bytes.
+  usage: 'import FILE|URL | pack DISK | inspect REF|FILE',
+  summary: 'make a container image of a disk, and look into one',
+  details: `image import FILE|URL [--name REF] [--checksum sha256:HEX] [...]
+  Puts a disk into containerd as an image that pods and "ctr run" can use at once. Takes qcow2, raw, vmdk, vhdx, vhd and
+  vdi, also packed with gzip, xz, zstd or bzip2, from a file or by http(s). A broken download goes on where it broke.
 
-  vmctl image pack debian.qcow2 --name example.com/debian:12 --output debian.tar
-  ctr images import debian.tar
-  ctr run --rm -t --runtime io.containerd.vm.v2 example.com/debian:12 my-vm`,
+    vmctl image import https://cloud.example/debian-12.qcow2 --name example.com/debian:12 --checksum sha256:…
+    vmctl image import windows.vhdx --name example.com/windows:2022 --namespace default
+
+image pack DISK --name REF --output FILE [--compress none|gzip|zstd]
+  Packs a qcow2 or raw disk into an OCI image archive, for a registry or another node. The same input gives the same
+  bytes.
+
+    vmctl image pack debian.qcow2 --name example.com/debian:12 --output debian.tar
+    ctr images import debian.tar
+
+image inspect REF|FILE [--json]
+  What a disk, or the disk in an image of containerd's, is, and whether a VM would boot from it. Exit status 1 if not.
+
+With --kernel FILE [--initrd FILE] [--cmdline TEXT], pack and import add a kernel to boot instead of the disk’s boot loader.`,
   options: [
-    { flag: '--name REF', text: 'the image’s name, such as example.com/debian:12' },
-    { flag: '--output FILE', text: 'the archive to write; it appears when it is complete' },
     {
-      flag: '--kernel FILE',
-      text: 'a kernel to boot instead of the disk’s boot loader (annotation vmshim.io/kernel)',
+      flag: '--name REF',
+      text: 'the image’s name, such as example.com/debian:12; import makes one of the file’s',
     },
+    { flag: '--checksum SUM', text: 'import: sha256:HEX of the file as it is downloaded' },
+    {
+      flag: '--namespace NS',
+      text: 'import, inspect: containerd’s namespace, k8s.io by default; ctr’s is "default"',
+    },
+    {
+      flag: '--address SOCKET',
+      text: 'import, inspect: containerd’s, /run/containerd/containerd.sock by default',
+    },
+    {
+      flag: '--max-size SIZE',
+      text: 'import: what a download and what it unpacks to may have, 256Gi by default',
+    },
+    { flag: '--temp-dir DIR', text: 'import: with room for the disk, /var/tmp by default' },
+    { flag: '--no-pin', text: 'import: let kubelet remove the image when the disk fills' },
+    { flag: '--output FILE', text: 'pack: the archive to write; it appears when it is complete' },
+    { flag: '--kernel FILE', text: 'a kernel to boot instead of the disk’s boot loader' },
     { flag: '--initrd FILE', text: 'its initial RAM disk' },
     { flag: '--cmdline TEXT', text: 'its command line' },
-    { flag: '--compress KIND', text: 'none (default), gzip or zstd' },
+    { flag: '--compress KIND', text: 'of the layer: none (default), gzip or zstd' },
+    { flag: '--json', text: 'inspect: one JSON object instead of lines' },
   ],
+  words: ['import', 'pack', 'inspect'],
   takesVm: false,
   async run(args, context) {
     const [verb, ...rest] = args;
-    if (verb !== 'pack') throw new UsageError(`image takes the word "pack", not "${verb ?? ''}"`);
-    return await pack(rest, context);
+    switch (verb) {
+      case 'pack':
+        return await pack(rest, context);
+      case 'import':
+        return await runImageImport(rest, context);
+      case 'inspect':
+        return await runImageInspect(rest, context);
+      case undefined:
+      default:
+        throw new UsageError(`image takes the word "import", "pack" or "inspect", not "${verb ?? ''}"`);
+    }
   },
 };
 

@@ -44,6 +44,12 @@ export interface Host {
   cloneFile(existing: string, name: string): boolean;
   /** rename(2): replaces what had the new name. */
   rename(from: string, to: string): void;
+  /** Bytes that are free for us in the file system of a path. statfs(2). */
+  freeBytes(path: string): number;
+  /** ftruncate(2). */
+  truncate(fd: number, size: number): void;
+  /** A file without a name in a directory, open for reading and writing, gone with its last descriptor. */
+  temporaryFile(directory: string, mode: number): OwnedFd;
   /** Opens with O_CLOEXEC. `flags` are node:fs constants. */
   open(path: string, flags: number, mode?: number): OwnedFd;
   /**

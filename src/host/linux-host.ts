@@ -5,6 +5,7 @@ import {
   fchmodSync,
   fstatSync,
   fsyncSync,
+  ftruncateSync,
   linkSync,
   lstatSync,
   openSync,
@@ -16,6 +17,7 @@ import {
   rmdirSync,
   rmSync,
   type Stats,
+  statfsSync,
   unlinkSync,
   writeFileSync,
   writeSync,
@@ -38,6 +40,7 @@ import { loadNative, type Native } from './native.ts';
 import { ownFd } from './owned-fd.ts';
 import { removeTree } from './remove-tree.ts';
 import { spawnProcess } from './spawn-process.ts';
+import { temporaryFile } from './temporary-file.ts';
 
 /** The machine we run on. The native addon is loaded by the first `spawn`. */
 export class LinuxHost implements Host {
@@ -161,6 +164,19 @@ export class LinuxHost implements Host {
 
   rename(from: string, to: string): void {
     withErrno(`rename ${from} to ${to}`, () => renameSync(from, to));
+  }
+
+  freeBytes(path: string): number {
+    const { bavail, bsize } = withErrno(`look at the file system of ${path}`, () => statfsSync(path));
+    return bavail * bsize;
+  }
+
+  truncate(fd: number, size: number): void {
+    withErrno(`truncate descriptor ${fd}`, () => ftruncateSync(fd, size));
+  }
+
+  temporaryFile(directory: string, mode: number): OwnedFd {
+    return temporaryFile(directory, mode);
   }
 
   open(path: string, flags: number, mode = 0o600): OwnedFd {

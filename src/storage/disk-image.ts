@@ -1,5 +1,5 @@
 import type { Host, OwnedFd } from '../host/host.ts';
-import { type ImageFormat, parseImageFormat } from './image-format.ts';
+import { type ImageFormat, type ImageProbe, parseImageFormat } from './image-format.ts';
 import { HEADER_BYTES } from './qcow2-header.ts';
 
 /** An opened disk image whose header was found sound. */
@@ -19,7 +19,13 @@ const TAIL_BYTES = 512;
  */
 export function readDiskImage(host: Host, fd: OwnedFd, name: string): DiskImage {
   const { size: fileBytes, mtimeMs } = host.inspectFd(fd.fd);
-  const head = host.readBytes(fd.fd, 0, HEADER_BYTES);
-  const tail = host.readBytes(fd.fd, Math.max(0, fileBytes - TAIL_BYTES), TAIL_BYTES);
-  return { ...parseImageFormat({ name, head, tail, fileBytes }), fileBytes, mtimeMs, fd };
+  return { ...parseImageFormat(readImageProbe(host, fd.fd, name)), fileBytes, mtimeMs, fd };
+}
+
+/** The parts of an opened file that tell what disk image it is. */
+export function readImageProbe(host: Host, fd: number, name: string): ImageProbe {
+  const { size: fileBytes } = host.inspectFd(fd);
+  const head = host.readBytes(fd, 0, HEADER_BYTES);
+  const tail = host.readBytes(fd, Math.max(0, fileBytes - TAIL_BYTES), TAIL_BYTES);
+  return { name, head, tail, fileBytes };
 }

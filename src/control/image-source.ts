@@ -1,0 +1,88 @@
+import { createHash } from 'node:crypto';
+import { setImmediate as turn } from 'node:timers/promises';
+import { VmError } from '../core/errors.ts';
+import type { Host } from '../host/host.ts';
+import { openSource } from './image-contents.ts';
+import { download, type DownloadTuning } from './download.ts';
+import type { ImportReport } from './image-import.ts';
+import { parseImageUrl, showUrl } from './image-url.ts';
+import { SpaceLimit } from './space-limit.ts';
+
+/** A file that an import works on. */
+export interface WorkFile {
+  readonly fd: number;
+  readonly size: number;
+  /** How messages call it. */
+  readonly name: string;
+}
+
+export interface SourceOptions {
+  /** Path or URL. */
+  readonly source: string;
+  /** 64 hex digits. */
+  readonly sha256: string | undefined;
+  readonly tempDir: string;
+  readonly maxSize: number;
+  readonly tuning?: DownloadTuning | undefined;
+}
+
+const CHUNK = 2 ** 20;
+
+/**
+ * Opens a file, or downloads one, and checks its checksum before anything else looks at it.
+ * @throws VmError InvalidArgument when it is another file than the checksum says; as `download`.
+ */
+export async function openImportSource(
+  host: Host,
+  { source, sha256, tempDir, maxSize, tuning }: SourceOptions,
+  files: DisposableStack,
+  { signal, step, progress }: ImportReport,
+): Promise<WorkFile> {
+  const url = parseImageUrl(source);
+  if (url === undefined) {
+    const { fd } = files.use(openSource(host, source, 'image'));
+    const file = { fd, size: host.inspectFd(fd).size, name: `"${source}"` };
+    if (sha256 === undefined) return file;
+    step('checking the checksum');
+    expectChecksum(await hashFile(host, file, signal, progress), sha256, file.name);
+    return file;
+  }
+  const name = showUrl(url);
+  step(`downloading ${name}`);
+  const { fd } = files.use(host.temporaryFile(tempDir, 0o644));
+  const got = await download(host, url, fd, {
+    signal,
+    limit: new SpaceLimit(host, tempDir, maxSize),
+    onProgress: progress,
+    onRetry: (why) => step(`trying again: ${why}`),
+    ...(tuning === undefined ? {} : { tuning }),
+  });
+  if (got.bytes === 0) throw new VmError('InvalidArgument', `${name} is empty; check the URL`);
+  if (sha256 !== undefined) expectChecksum(got.sha256, sha256, name);
+  return { fd, size: got.bytes, name };
+}
+
+function expectChecksum(found: string, wanted: string, name: string): void {
+  if (found === wanted) return;
+  throw new VmError(
+    'InvalidArgument',
+    `${name} has the checksum sha256:${found}, not sha256:${wanted}; it is another version or was changed on its way`,
+  );
+}
+
+async function hashFile(
+  host: Host,
+  { fd, size }: WorkFile,
+  signal: AbortSignal,
+  progress: ImportReport['progress'],
+): Promise<string> {
+  const hash = createHash('sha256');
+  for (let at = 0; at < size; at += CHUNK) {
+    if (signal.aborted) throw VmError.from(signal.reason);
+    hash.update(host.readBytes(fd, at, CHUNK));
+    progress(Math.min(size, at + CHUNK), size);
+    // Ctrl-C is heard between two turns only.
+    await turn();
+  }
+  return hash.digest('hex');
+}
