@@ -43,7 +43,10 @@ export async function runConfined(
     signal,
   }: { readonly what: string; readonly tempDir: string; readonly signal: AbortSignal },
 ): Promise<void> {
-  if (signal.aborted) throw VmError.from(signal.reason);
+  const failIfCanceled = (): void => {
+    if (signal.aborted) throw VmError.from(signal.reason);
+  };
+  failIfCanceled();
   using said = host.temporaryFile(tempDir, 0o600);
   const user = UID_BASE + process.pid;
   const cpuSeconds = CPU_SECONDS + Math.ceil(limit.bytes / BYTES_PER_CPU_SECOND);
@@ -76,7 +79,7 @@ export async function runConfined(
   ended = true;
   clearInterval(alive);
   signal.removeEventListener('abort', kill);
-  if (signal.aborted) throw VmError.from(signal.reason);
+  failIfCanceled();
   if (exit.kind === 'exited' && exit.code === 0) return;
   const size = host.inspectFd(said.fd).size;
   const text = host.readBytes(said.fd, Math.max(0, size - SAID), SAID).toString('latin1');

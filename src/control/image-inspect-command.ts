@@ -35,10 +35,9 @@ export async function runImageInspect(args: readonly string[], context: CommandC
   if (source === undefined || more.length > 0)
     throw new UsageError('image inspect takes exactly one image name or file');
   const { host, print } = context;
-  const found =
-    host.inspect(source) === undefined
-      ? await inspectImage(source, values, context)
-      : inspectFile(host, source);
+  // A path is told by how it begins or by being there.
+  const isFile = /^\.{0,2}\//.test(source) || host.inspect(source) !== undefined;
+  const found = isFile ? inspectFile(host, source) : await inspectImage(source, values, context);
   print(values.json ? `${JSON.stringify(found, null, 2)}\n` : describe(found));
   return found.accepted ? 0 : 1;
 }
