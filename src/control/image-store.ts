@@ -21,7 +21,7 @@ export interface StoredImage {
 
 /**
  * kubelet removes images that no pod uses when the disk fills, and pulls them again; an imported one has no registry to
- * come back from. Source: containerd's CRI plugin (1.6.22 and later), CRI v1 `Image.pinned`.
+ * come back from. CRI reports the image as pinned by this label since containerd's pull requests 8867 and 9382.
  */
 const PINNED = { 'io.cri-containerd.pinned': 'pinned' };
 

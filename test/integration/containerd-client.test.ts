@@ -6,7 +6,7 @@ import { listContainers, listNamespaces } from '../../src/control/containerd-con
 import { readBlob, readSmallBlob, writeBlob } from '../../src/control/containerd-content.ts';
 import { findImage, putImage } from '../../src/control/containerd-images.ts';
 import { withLease } from '../../src/control/containerd-lease.ts';
-import { Containerd, privateContainerd } from '../support/containerd.ts';
+import { privateContainerd } from '../support/containerd.ts';
 import { busyboxImage, writeImage } from '../support/cri-images.ts';
 import { tempDir } from '../support/temp-dir.ts';
 
@@ -116,7 +116,7 @@ void t.test('containerd’s API as commands use it', async (t) => {
 });
 
 void t.test('nobody listens', async (t) => {
-  const { address } = new Containerd(tempDir(t), {});
+  const address = join(tempDir(t), 'c.sock');
   using client = new ContainerdClient({ address, namespace: 'default' });
   await t.rejects(listContainers(client, { signal }), {
     kind: 'Unavailable',
