@@ -108,7 +108,7 @@ async function transfer(
     }
     const rest = lengthOf(answer);
     const total = rest === undefined ? undefined : progress.done + rest;
-    limit.check(total ?? progress.done);
+    limit.expect(total ?? progress.done);
     for await (const chunk of answer) {
       const bytes = chunk as Buffer;
       limit.check(progress.done + bytes.length);

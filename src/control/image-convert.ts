@@ -76,7 +76,7 @@ async function makeReadable(
   if ((host.inspectFd(fd).mode & WORLD_READABLE) !== 0) return { fd, [Symbol.dispose]: () => undefined };
   step(`copying ${name}, which not everybody may read`);
   const limit = new SpaceLimit(host, tempDir, Number.MAX_SAFE_INTEGER);
-  limit.check(size);
+  limit.expect(size);
   const copy = host.temporaryFile(tempDir, 0o644);
   try {
     host.truncate(copy.fd, size);

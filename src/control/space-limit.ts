@@ -23,10 +23,15 @@ export class SpaceLimit {
     this.bytes = Math.min(maxSize, Math.max(0, host.freeBytes(directory) - RESERVE));
   }
 
-  /** @throws VmError ResourceExhausted when a file of so many bytes is too large. */
-  check(size: number): void {
+  /** @throws VmError ResourceExhausted when a file that is announced with so many bytes is too large. */
+  expect(size: number): void {
     if (size > this.bytes) throw size > this.#maxSize ? this.#tooLarge() : this.full();
-    if (size - this.#looked < STEP) return;
+  }
+
+  /** @throws VmError ResourceExhausted when a file that has so many bytes by now is too large. */
+  check(size: number): void {
+    this.expect(size);
+    if (Math.abs(size - this.#looked) < STEP) return;
     this.#looked = size;
     // Others write to this file system as well.
     if (this.#host.freeBytes(this.#directory) < RESERVE) throw this.full();

@@ -52,9 +52,14 @@ function checkVmdk(probe: ImageProbe): void {
   if (!WHOLE_VMDK.includes(type)) {
     refuse(probe, `its VMDK createType is ${quote(type)}, whose data lies in other files`, EXPORT);
   }
-  const parent = value('parentFileNameHint');
-  if (parent !== undefined || (value('parentCID') ?? NO_PARENT).toLowerCase() !== NO_PARENT) {
-    refuse(probe, `it is a VMDK snapshot of ${quote(parent ?? 'another disk')}`, EXPORT);
+  // QEMU looks for this word anywhere, in comments as well, and opens what stands behind it.
+  const hint = /parentFileNameHint[^\r\n]*/i.exec(text)?.[0];
+  if (hint !== undefined || (value('parentCID') ?? NO_PARENT).toLowerCase() !== NO_PARENT) {
+    refuse(
+      probe,
+      `it is a VMDK snapshot (${quote(hint ?? `parentCID=${value('parentCID') ?? ''}`)})`,
+      EXPORT,
+    );
   }
   const extents = text.match(/^\s*(RW|RDONLY|NOACCESS)\s.*$/gim) ?? [];
   const [extent] = extents;

@@ -160,6 +160,25 @@ void t.test('a confined program is nobody, without network, and ends with its li
   t.equal(host.openFds.size, 0);
 });
 
+void t.test('a file system that others fill meanwhile ends an import early', (t) => {
+  class FillingHost extends WatchedHost {
+    free = 10 * 2 ** 30;
+    override freeBytes(): number {
+      return this.free;
+    }
+  }
+  const host = new FillingHost();
+  const limit = new SpaceLimit(host, '/var/tmp', 2 ** 40);
+  limit.expect(2 ** 30);
+  limit.check(MIB);
+  host.free = 100 * MIB;
+  const message = /needs more space than "\/var\/tmp" has \(512Mi are left free\).*--temp-dir/;
+  t.throws(() => limit.check(65 * MIB), { kind: 'ResourceExhausted', message });
+  t.throws(() => limit.expect(11 * 2 ** 30), { kind: 'ResourceExhausted', message });
+  t.throws(() => limit.expect(2 ** 41), { kind: 'ResourceExhausted', message: /--max-size 1Ti/ });
+  t.end();
+});
+
 void t.test('names that are made of files and URLs', (t) => {
   const cases: [string, string][] = [
     ['/a/Debian_12 (x).qcow2', 'debian-12-x'],
