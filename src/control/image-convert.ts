@@ -5,7 +5,7 @@ import { type ForeignFormat, probeForeignDisk } from '../storage/foreign-disk.ts
 import { expectBootable, type ImageProbe, parseImageFormat } from '../storage/image-format.ts';
 import { readImageProbe } from '../storage/disk-image.ts';
 import { runConfined } from './confined-program.ts';
-import type { ImportReport } from './image-import.ts';
+import type { ImportReport } from './import-report.ts';
 import type { WorkFile } from './image-source.ts';
 import { SpaceLimit } from './space-limit.ts';
 

@@ -8,6 +8,7 @@ import { convertToQcow2, type SourceFormat } from './image-convert.ts';
 import { layerBytes, type LayerContents, layerTar } from './image-layer.ts';
 import type { ImageName } from './image-name.ts';
 import { openImportSource } from './image-source.ts';
+import type { ImportReport } from './import-report.ts';
 import { storeImage, type StoredImage } from './image-store.ts';
 import { unpackFile } from './image-unpack.ts';
 import type { LayerCompression } from './oci-image.ts';
@@ -26,13 +27,6 @@ export interface ImageImportOptions extends BootOptions {
   /** Keep kubelet's hands off. */
   readonly pinned: boolean;
   readonly tuning?: DownloadTuning;
-}
-
-export interface ImportReport {
-  readonly signal: AbortSignal;
-  /** A sentence about what begins. */
-  readonly step: (what: string) => void;
-  readonly progress: (done: number, total: number | undefined) => void;
 }
 
 export interface ImageImportResult extends StoredImage {

@@ -4,7 +4,7 @@ import { VmError } from '../core/errors.ts';
 import type { Host } from '../host/host.ts';
 import { openSource } from './image-contents.ts';
 import { download, type DownloadTuning } from './download.ts';
-import type { ImportReport } from './image-import.ts';
+import type { ImportReport } from './import-report.ts';
 import { parseImageUrl, showUrl } from './image-url.ts';
 import { SpaceLimit } from './space-limit.ts';
 

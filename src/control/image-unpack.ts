@@ -1,7 +1,7 @@
 import { VmError } from '../core/errors.ts';
 import type { Host } from '../host/host.ts';
 import { runConfined } from './confined-program.ts';
-import type { ImportReport } from './image-import.ts';
+import type { ImportReport } from './import-report.ts';
 import type { WorkFile } from './image-source.ts';
 import { SpaceLimit } from './space-limit.ts';
 

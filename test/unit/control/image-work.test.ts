@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { runConfined } from '../../../src/control/confined-program.ts';
 import { convertToQcow2 } from '../../../src/control/image-convert.ts';
-import type { ImportReport } from '../../../src/control/image-import.ts';
+import type { ImportReport } from '../../../src/control/import-report.ts';
 import { nameOfSource } from '../../../src/control/image-import-command.ts';
 import { openImportSource } from '../../../src/control/image-source.ts';
 import { SpaceLimit } from '../../../src/control/space-limit.ts';
