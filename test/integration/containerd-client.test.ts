@@ -43,7 +43,7 @@ void t.test('containerd’s API as commands use it', async (t) => {
       t.same(stored, { digest, size: blob.length });
       t.match((await containerd.ctr('content', 'ls')).stdout, new RegExp(`${digest}.*x=1`));
       t.same(await writeBlob(client, [blob], () => ({ y: '2' }), { signal, lease }), stored);
-      t.match((await containerd.ctr('content', 'ls')).stdout, new RegExp(`${digest}.*x=1,y=2`));
+      t.match((await containerd.ctr('content', 'ls')).stdout, new RegExp(`${digest}.*(x=1,y=2|y=2,x=1)`));
 
       const parts: Buffer[] = [];
       for await (const part of readBlob(client, digest, { offset: 4, length: 2_000_000 }, { signal }))
@@ -74,7 +74,7 @@ void t.test('containerd’s API as commands use it', async (t) => {
         await putImage(client, { name: 'x/y:1', target, labels: { [text.charAt(2)]: '1' } }, options);
         t.same(await findImage(client, 'x/y:1', options), target);
       }
-      t.match((await containerd.ctr('images', 'ls')).stdout, /a=1,b=1/, 'labels are added');
+      t.match((await containerd.ctr('images', 'ls')).stdout, /a=1,b=1|b=1,a=1/, 'labels are added');
     });
     await containerd.ctr('images', 'rm', '--sync', 'x/y:1');
   });
