@@ -9,9 +9,20 @@ import { gzipSync } from 'node:zlib';
 
 /** What the plan uses, in both transports. */
 const DRIVERS = [
+  'VGA',
+  'e1000e',
+  'ich9-ahci',
+  'ide-hd',
   'isa-serial',
+  // Every feature that -cpu takes is a property of it.
+  'max-x86_64-cpu',
   'pcie-root-port',
   'pvpanic-pci',
+  'qemu-xhci',
+  'rtl8139',
+  'scsi-hd',
+  'usb-storage',
+  'usb-tablet',
   'virtio-balloon-device',
   'virtio-balloon-pci',
   'virtio-blk-device',
@@ -21,6 +32,8 @@ const DRIVERS = [
   'virtio-net-pci',
   'virtio-rng-device',
   'virtio-rng-pci',
+  'virtio-scsi-pci',
+  'virtio-vga',
 ];
 const MACHINES = ['microvm', 'pc-q35-7.2'];
 

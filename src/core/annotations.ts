@@ -4,15 +4,21 @@ import {
   isVcpus,
   MAX_VCPUS,
   parseAccel,
+  parseClock,
   parseCpuModel,
+  parseDiskBus,
   parseFirmware,
   parseGuestDataKind,
   parseGuestNetworkSource,
+  parseGuestOs,
+  parseIoErrorPolicy,
   parseMachine,
   parseNetworkMode,
+  parseNicModel,
   parseRootFill,
   parseRootKey,
   parseSwitch,
+  parseVideo,
 } from './parse-choices.ts';
 import {
   HOSTNAME_TYPE,
@@ -69,10 +75,11 @@ export const ANNOTATIONS = {
     parse: parseMachine,
   },
   firmware: {
-    type: 'bios or uefi',
+    type: 'bios, uefi or uefi-secure',
     default: '`defaults.firmware` of the config file (bios); always bios for `microvm`',
     example: 'uefi',
-    description: 'Firmware that the guest boots with.',
+    description:
+      'Firmware that the guest boots with. `uefi-secure` starts only boot loaders that are signed for it.',
     parse: parseFirmware,
   },
   'cpu-model': {
@@ -88,6 +95,60 @@ export const ANNOTATIONS = {
     example: 'kvm',
     description: 'How the guest’s instructions run: on the processor, or translated.',
     parse: parseAccel,
+  },
+  os: {
+    type: 'linux or windows',
+    default: 'linux',
+    example: 'windows',
+    description:
+      'What the guest is. `windows` sets the defaults of `hyperv`, `clock` and `video`; see windows.md.',
+    parse: parseGuestOs,
+  },
+  hyperv: {
+    type: 'on or off',
+    default: 'on for `os: windows`, else off',
+    example: 'on',
+    description: 'Whether a guest under KVM is offered the interfaces of Hyper-V.',
+    parse: parseSwitch,
+  },
+  clock: {
+    type: 'utc or localtime',
+    default: 'localtime for `os: windows`, else utc',
+    example: 'localtime',
+    description: 'What the machine’s clock shows: UTC, or the time of the node’s time zone.',
+    parse: parseClock,
+  },
+  video: {
+    type: 'none, std, virtio or qxl',
+    default: 'std for `os: windows`, else none',
+    example: 'std',
+    description:
+      'Graphics card. With one come a USB tablet, `vmctl vnc` and `vmctl screenshot`. `qxl` means `std`: there is no SPICE.',
+    parse: parseVideo,
+  },
+  'disk-bus': {
+    type: 'virtio, scsi, sata or usb',
+    default: 'virtio',
+    example: 'sata',
+    description:
+      'How the root disk is attached; `scsi` is virtio-scsi, `sata` and `usb` need no driver of virtio’s.',
+    parse: parseDiskBus,
+  },
+  'nic-model': {
+    type: 'virtio, e1000e or rtl8139',
+    default: 'virtio',
+    example: 'e1000e',
+    description:
+      'Model of the network cards. What is not `virtio` has one queue, no vhost-net, and is many times slower.',
+    parse: parseNicModel,
+  },
+  'on-io-error': {
+    type: 'stop or report',
+    default: 'stop',
+    example: 'report',
+    description:
+      'What happens when a disk fails on the node: the guest stops until it works again, or sees the error. A full file system stops the guest in both cases.',
+    parse: parseIoErrorPolicy,
   },
   network: {
     type: 'user, none, pod, tap or netns',

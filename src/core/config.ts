@@ -48,8 +48,13 @@ export interface Config {
     /** Whether a pod may turn the spoof guard off by annotation. */
     readonly allowGuardOff: boolean;
   };
-  /** Absolute paths of the UEFI firmware and of the template for its variables. */
-  readonly firmware: { readonly uefiCode: string; readonly uefiVars: string };
+  /** Absolute paths of the UEFI firmware and of the template for its variables; the same with Secure Boot. */
+  readonly firmware: {
+    readonly uefiCode: string;
+    readonly uefiVars: string;
+    readonly uefiSecureCode: string;
+    readonly uefiSecureVars: string;
+  };
   /** What a VM gets where neither its annotations nor its limits say otherwise. */
   readonly defaults: {
     readonly machine: MachineKind;
@@ -91,13 +96,16 @@ const SCHEMA = {
   firmware: {
     uefi_code: path('/usr/share/OVMF/OVMF_CODE_4M.fd'),
     uefi_vars: path('/usr/share/OVMF/OVMF_VARS_4M.fd'),
+    uefi_secure_code: path('/usr/share/OVMF/OVMF_CODE_4M.secboot.fd'),
+    // With the keys of Microsoft enrolled, by which the loaders of Windows and of most distributions are signed.
+    uefi_secure_vars: path('/usr/share/OVMF/OVMF_VARS_4M.ms.fd'),
   },
   defaults: {
     machine: word('q35 or microvm', 'q35', parseMachine),
     cpus: number(`a whole number from 1 to ${MAX_VCPUS}`, 1, isVcpus),
     memory: bytes('512Mi', 32 * MIB),
     cpu_model: word('the name of a CPU model of QEMU, without features', 'default', parseCpuModel),
-    firmware: word('bios or uefi', 'bios', parseFirmware),
+    firmware: word('bios, uefi or uefi-secure', 'bios', parseFirmware),
     network: word('user or none', 'user', parseBareNetworkMode),
   },
 };
@@ -136,6 +144,8 @@ export function parseConfig(toml: string, origin: string): Config {
     firmware: {
       uefiCode: firmware.read('uefi_code', SCHEMA.firmware.uefi_code),
       uefiVars: firmware.read('uefi_vars', SCHEMA.firmware.uefi_vars),
+      uefiSecureCode: firmware.read('uefi_secure_code', SCHEMA.firmware.uefi_secure_code),
+      uefiSecureVars: firmware.read('uefi_secure_vars', SCHEMA.firmware.uefi_secure_vars),
     },
     defaults: {
       machine: defaults.read('machine', SCHEMA.defaults.machine),

@@ -1,4 +1,5 @@
 import type { GuestDataKind, GuestNetworkSource } from './guest-data-spec.ts';
+import type { DiskBus, IoErrorPolicy, NicModel, VideoModel } from './hardware-spec.ts';
 import type { AccelChoice, CpuModel, FirmwareKind, MachineKind, NetworkSpec } from './vm-spec.ts';
 
 /** Readers of the words that config file and annotations have in common; undefined for what is no such word. */
@@ -7,7 +8,7 @@ export const MAX_VCPUS = 255;
 
 export const parseAccel = oneOf<AccelChoice>(['auto', 'kvm', 'tcg']);
 export const parseMachine = oneOf<MachineKind>(['q35', 'microvm']);
-export const parseFirmware = oneOf<FirmwareKind>(['bios', 'uefi']);
+export const parseFirmware = oneOf<FirmwareKind>(['bios', 'uefi', 'uefi-secure']);
 /** Where there is no pod: QEMU's own network, or none. */
 export type BareNetworkMode = Exclude<NetworkSpec['mode'], 'pod'>;
 /** `pod` is `tap` where the CNI plugin vm-tap prepared one, else `netns`. */
@@ -27,6 +28,17 @@ export const parseRootKey = oneOf<'uid' | 'name'>(['uid', 'name']);
 export const parseRootFill = oneOf<'once' | 'never'>(['once', 'never']);
 
 export const parseSwitch = oneOf<'on' | 'off'>(['on', 'off']);
+export const parseGuestOs = oneOf<'linux' | 'windows'>(['linux', 'windows']);
+export const parseClock = oneOf<'utc' | 'localtime'>(['utc', 'localtime']);
+export const parseDiskBus = oneOf<DiskBus>(['virtio', 'scsi', 'sata', 'usb']);
+export const parseNicModel = oneOf<NicModel>(['virtio', 'e1000e', 'rtl8139']);
+export const parseIoErrorPolicy = oneOf<IoErrorPolicy>(['stop', 'report']);
+const parseVideoModel = oneOf<VideoModel>(['none', 'std', 'virtio']);
+
+/** OpenStack images name `qxl` for SPICE, which is not here; every driver for it drives a standard VGA as well. */
+export function parseVideo(text: string): VideoModel | undefined {
+  return text === 'qxl' ? 'std' : parseVideoModel(text);
+}
 
 /** The name of a model alone: features after a comma would be options of QEMU's that nobody looked at. */
 export function parseCpuModel(text: string): CpuModel | undefined {

@@ -3,6 +3,7 @@ import type { Config } from './config.ts';
 import { VmError } from './errors.ts';
 import { parseGuestData } from './parse-guest-data.ts';
 import { isVcpus, MAX_VCPUS } from './parse-choices.ts';
+import { parseHardware } from './parse-hardware.ts';
 import { identify, parseOwner } from './parse-owner.ts';
 import { parseRootPlace } from './parse-root.ts';
 import { formatBytes, MIB } from './quantity.ts';
@@ -66,6 +67,7 @@ export function parseVmSpec(input: {
     accel: said.accel ?? config.accel,
     machine,
     firmware: chooseFirmware(said, machine, config),
+    hardware: parseHardware(said, machine),
     boot: parseBoot(said),
     network: parseNetwork(
       said,
@@ -143,10 +145,10 @@ function parseMemory(
 
 function chooseFirmware(said: AnnotationValues, machine: MachineKind, config: Config): FirmwareKind {
   if (machine !== 'microvm') return said.firmware ?? config.defaults.firmware;
-  if (said.firmware !== 'uefi') return 'bios';
+  if (said.firmware === undefined || said.firmware === 'bios') return 'bios';
   throw new VmError(
     'InvalidArgument',
-    `annotation ${ANNOTATION_PREFIX}firmware is "uefi", which a microvm cannot boot: remove it or set ${ANNOTATION_PREFIX}machine to "q35"`,
+    `annotation ${ANNOTATION_PREFIX}firmware is "${said.firmware}", which a microvm cannot boot: remove it or set ${ANNOTATION_PREFIX}machine to "q35"`,
   );
 }
 

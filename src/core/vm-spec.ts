@@ -1,4 +1,5 @@
 import type { GuestDataSpec } from './guest-data-spec.ts';
+import type { HardwareSpec } from './hardware-spec.ts';
 
 /**
  * What one VM is, after everything a user can say (OCI spec, annotations, runtime options, config file) was parsed
@@ -21,6 +22,7 @@ export interface VmSpec {
   readonly accel: AccelChoice;
   readonly machine: MachineKind;
   readonly firmware: FirmwareKind;
+  readonly hardware: HardwareSpec;
   readonly boot: BootSource;
   readonly network: NetworkSpec;
   /** Where the root disk is kept. */
@@ -66,7 +68,8 @@ export type RootPlace =
 
 export type AccelChoice = 'auto' | 'kvm' | 'tcg';
 export type MachineKind = 'q35' | 'microvm';
-export type FirmwareKind = 'bios' | 'uefi';
+/** `uefi-secure` runs only boot loaders that are signed with a key the firmware knows. */
+export type FirmwareKind = 'bios' | 'uefi' | 'uefi-secure';
 /** `default` is what suits the accelerator: the host's own CPU under KVM, `max` under TCG. */
 export type CpuModel = 'default' | (string & {});
 

@@ -8,6 +8,8 @@ export type JsonFlag = '-object' | '-blockdev' | '-netdev' | '-device';
 export type KeyedFlag =
   | '-name'
   | '-machine'
+  | '-cpu'
+  | '-vnc'
   | '-smp'
   | '-m'
   | '-rtc'
@@ -19,7 +21,7 @@ export type KeyedFlag =
   | '-sandbox';
 
 /** Options whose value is one word that QEMU does not take apart. */
-export type TextFlag = '-accel' | '-cpu' | '-uuid' | '-kernel' | '-initrd' | '-append' | '-display';
+export type TextFlag = '-accel' | '-uuid' | '-kernel' | '-initrd' | '-append' | '-display';
 
 export type SwitchFlag = '-nodefaults' | '-no-user-config' | '-no-shutdown' | '-no-reboot' | '-S';
 

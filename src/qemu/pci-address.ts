@@ -6,7 +6,7 @@
  * | slot | device |
  * |---|---|
  * | 00 | host bridge (QEMU's own) |
- * | 01 | display, kept free |
+ * | 01 | graphics card |
  * | 02 | root disk |
  * | 03 | first network card |
  * | 04 | random numbers |
@@ -17,9 +17,13 @@
  * | 0c–0e | later cold-plugged devices, kept free |
  * | 0f | guest data drive: behind all other disks of this bus |
  * | 10.0–10.3 | root ports: the places for hot-plugged disks and cards |
+ * | 14 | USB controller |
+ * | 15 | SCSI controller (virtio) |
+ * | 17 | SATA controller |
  * | 1f | ICH9 LPC bridge (QEMU's own) |
  */
 export const PCI_SLOTS = {
+  video: 0x01,
   rootDisk: 0x02,
   net0: 0x03,
   rng: 0x04,
@@ -30,6 +34,9 @@ export const PCI_SLOTS = {
   net3: 0x0a,
   net4: 0x0b,
   guestDrive: 0x0f,
+  usb: 0x14,
+  scsi: 0x15,
+  sata: 0x17,
 } as const;
 
 export type Seat = keyof typeof PCI_SLOTS;

@@ -18,10 +18,10 @@ function refuseWhatMicrovmCannot({ spec, firmware }: QemuInput): void {
       'machine "microvm" boots a kernel only; give the pod a kernel or use machine "q35"',
     );
   }
-  if (firmware.kind === 'uefi') {
+  if (firmware.kind !== 'bios') {
     throw new VmError(
       'InvalidArgument',
-      'firmware "uefi" does not run on machine "microvm"; use firmware "bios" or machine "q35"',
+      `firmware "${firmware.kind}" does not run on machine "microvm"; use firmware "bios" or machine "q35"`,
     );
   }
 }
@@ -49,8 +49,15 @@ function firmware(input: QemuInput, fd: FdNumber): QemuOption[] {
       json: { driver: 'file', 'node-name': 'firmware-vars-file', filename: fdSetPath('firmware-vars', fd) },
     },
     { flag: '-blockdev', json: { driver: 'raw', 'node-name': 'firmware-vars', file: 'firmware-vars-file' } },
+    ...(input.firmware.kind === 'uefi-secure' ? SECURE_FLASH : []),
   ];
 }
+
+/** The variables are written by code in System Management Mode only; waking from S3 would lead around it. */
+const SECURE_FLASH: readonly QemuOption[] = [
+  { flag: '-global', keys: { driver: 'cfi.pflash01', property: 'secure', value: true } },
+  { flag: '-global', keys: { driver: 'ICH9-LPC', property: 'disable_s3', value: true } },
+];
 
 function bootOrder(input: QemuInput): QemuOption[] {
   // Only devices with a bootindex: firmware neither tries the network nor a data disk's boot sector.

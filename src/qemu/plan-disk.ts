@@ -1,8 +1,10 @@
+import { diskDevice } from './disk-device.ts';
+import { diskErrors } from './disk-errors.ts';
 import type { QemuOption } from './option.ts';
 import type { JsonObject } from './qmp-codec.ts';
+import { hasIoThread, IO_THREAD } from './plan-controllers.ts';
 import type { QemuInput, RootDevice, RootOverlay } from './qemu-input.ts';
 import type { FdNumber, FdRole } from './plan-fds.ts';
-import { virtioDevice } from './virtio-device.ts';
 
 /** The root disk: an overlay or a part of a block device. */
 export function planDisk(input: QemuInput, fd: FdNumber): QemuOption[] {
@@ -10,19 +12,16 @@ export function planDisk(input: QemuInput, fd: FdNumber): QemuOption[] {
   if (disk === undefined) return [];
   return [
     ...(disk.format === 'raw' ? deviceNodes(disk, input.aio, fd) : overlayNodes(disk, input.aio, fd)),
-    ...(hasIoThread(input) ? [IO_THREAD] : []),
     {
       flag: '-device',
-      json: virtioDevice(input.spec.machine, 'blk', 'rootDisk', {
+      json: diskDevice(input.spec, 'rootDisk', {
         id: 'disk-root',
         drive: 'root',
         serial: 'root',
         ...(hasIoThread(input) && { iothread: IO_THREAD.json.id }),
         // Always set, or SeaBIOS boots whatever it meets first. 0 belongs to the option ROM that loads -kernel.
         bootindex: 1,
-        // The guest sees a failed or full disk as an error, like on hardware; pausing needs someone who resumes.
-        rerror: 'report',
-        werror: 'report',
+        ...diskErrors(input.spec.hardware.onIoError),
       }),
     },
   ];
@@ -92,14 +91,6 @@ function deviceNodes(disk: RootDevice, aio: QemuInput['aio'], fd: FdNumber): Qem
       },
     },
   ];
-}
-
-/** Keeps the disk's I/O off QEMU's main loop, where QMP and the console live. */
-const IO_THREAD = { flag: '-object', json: { 'qom-type': 'iothread', id: 'iothread-root' } } as const;
-
-/** An I/O thread needs ioeventfd, which memory-mapped virtio has only from KVM; virtio-pci has it under TCG as well. */
-function hasIoThread({ spec, accel }: QemuInput): boolean {
-  return spec.machine === 'q35' || accel === 'kvm';
 }
 
 /** Buffered on purpose: all VMs of an image share its pages in the host's cache. */

@@ -41,7 +41,7 @@ export function planFds(input: QemuInput): FdRole[] {
   if (input.guestDrive) roles.push('guest-drive');
   if (boot.kind === 'kernel') roles.push('kernel');
   if (boot.kind === 'kernel' && boot.initrd !== undefined) roles.push('initrd');
-  if (input.firmware.kind === 'uefi') roles.push('firmware-vars');
+  if (input.firmware.kind !== 'bios') roles.push('firmware-vars');
   input.nics.forEach((nic, index) => roles.push(...nicRoles(nic, index)));
   return roles;
 }

@@ -1,9 +1,10 @@
 import { VmError } from '../core/errors.ts';
+import { diskDevice } from './disk-device.ts';
+import { diskErrors } from './disk-errors.ts';
 import type { QemuOption } from './option.ts';
 import { fdSet, fdSetPath } from './plan-disk.ts';
 import type { FdNumber } from './plan-fds.ts';
 import type { QemuInput } from './qemu-input.ts';
-import { virtioDevice } from './virtio-device.ts';
 
 /** The drive that the guest configures itself from: the last disk, which can only be read. */
 export function planGuestDrive({ spec, guestDrive, nics, aio }: QemuInput, fd: FdNumber): QemuOption[] {
@@ -33,10 +34,12 @@ export function planGuestDrive({ spec, guestDrive, nics, aio }: QemuInput, fd: F
     {
       flag: '-device',
       // No bootindex: with -boot strict=on firmware then never runs its boot sector, which would end the boot.
-      json: virtioDevice(spec.machine, 'blk', 'guestDrive', {
+      json: diskDevice(spec, 'guestDrive', {
         id: 'disk-guest-drive',
         drive: 'guest-drive',
         serial: 'guest-data',
+        // Nothing writes to it.
+        rerror: diskErrors(spec.hardware.onIoError).rerror,
       }),
     },
   ];

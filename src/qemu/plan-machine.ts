@@ -1,5 +1,6 @@
 import { VmError } from '../core/errors.ts';
 import type { QemuOption } from './option.ts';
+import { planCpu } from './plan-cpu.ts';
 import type { QemuInput } from './qemu-input.ts';
 
 const MIB = 1024 * 1024;
@@ -28,7 +29,7 @@ export function planMachine(input: QemuInput): QemuOption[] {
     },
     { flag: '-machine', head: input.machineType, keys: boardKeys(input) },
     { flag: '-accel', text: input.accel },
-    { flag: '-cpu', text: cpuModel(input) },
+    planCpu(input),
     // One socket: guests licensed or limited by sockets (Windows desktop: two) see all their CPUs.
     {
       flag: '-smp',
@@ -61,7 +62,9 @@ function boardKeys(input: QemuInput): Record<string, string | boolean> {
         sata: false,
         smbus: false,
         vmport: false,
-        ...(firmware.kind === 'uefi' && { pflash0: 'firmware-code', pflash1: 'firmware-vars' }),
+        ...(firmware.kind !== 'bios' && { pflash0: 'firmware-code', pflash1: 'firmware-vars' }),
+        // Where firmware hides what the guest's kernel may not write.
+        ...(firmware.kind === 'uefi-secure' && { smm: true }),
       };
     case 'microvm':
       // With ACPI the kernel finds CPUs and virtio transports in tables, but then looks at neither PIT nor PM timer
@@ -78,19 +81,6 @@ function boardKeys(input: QemuInput): Record<string, string | boolean> {
   }
 }
 
-/** -cpu has a grammar of its own without any quoting, so only a bare model name passes. */
-function cpuModel(input: QemuInput): string {
-  const model = input.spec.cpuModel;
-  if (model === 'default') return input.accel === 'kvm' ? 'host' : 'max';
-  if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(model)) {
-    throw new VmError(
-      'InvalidArgument',
-      `CPU model ${JSON.stringify(model)} is not a model name; use one that "qemu-system-x86_64 -cpu help" lists, without features`,
-    );
-  }
-  return model;
-}
-
 /** QEMU rounds odd sizes up, and then RAM and backend differ; so the caller must have rounded. */
 function memoryMib(input: QemuInput): number {
   const mib = input.spec.memoryBytes / MIB;
@@ -104,10 +94,11 @@ function memoryMib(input: QemuInput): number {
 }
 
 function clock(input: QemuInput): QemuOption[] {
+  const base = input.spec.hardware.clock;
   // Lost RTC ticks are caught up (Windows counts them); kvm-pit keeps its default `delay`, as OpenStack sets it.
-  if (input.spec.machine === 'q35') return [{ flag: '-rtc', keys: { base: 'utc', driftfix: 'slew' } }];
+  if (input.spec.machine === 'q35') return [{ flag: '-rtc', keys: { base, driftfix: 'slew' } }];
   return [
-    { flag: '-rtc', keys: { base: 'utc' } },
+    { flag: '-rtc', keys: { base } },
     // virtio 1.0 instead of the draft before it.
     { flag: '-global', keys: { driver: 'virtio-mmio', property: 'force-legacy', value: false } },
   ];

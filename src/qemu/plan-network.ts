@@ -1,13 +1,15 @@
 import { VmError } from '../core/errors.ts';
-import type { MachineKind, NetworkSpec, PortForward } from '../core/vm-spec.ts';
+import type { NetworkSpec, PortForward, VmSpec } from '../core/vm-spec.ts';
 import type { QemuOption } from './option.ts';
 import { type FdNumber, nicRoles } from './plan-fds.ts';
+import { pciAddress } from './pci-address.ts';
 import type { QemuInput, TapNic } from './qemu-input.ts';
+import type { JsonObject } from './qmp-codec.ts';
 import { virtioDevice } from './virtio-device.ts';
 
 /** The network cards and what they are plugged into. */
 export function planNetwork({ spec, nics }: QemuInput, fd: FdNumber): QemuOption[] {
-  const { network, machine } = spec;
+  const { network } = spec;
   switch (network.mode) {
     case 'none':
       return [];
@@ -16,17 +18,11 @@ export function planNetwork({ spec, nics }: QemuInput, fd: FdNumber): QemuOption
         { flag: '-netdev', json: userNet(network) },
         {
           flag: '-device',
-          json: virtioDevice(machine, 'net', 'net0', {
-            id: 'nic0',
-            netdev: 'net0',
-            mac: network.mac,
-            // No PXE: firmware has no option ROM to load and run. Only the PCI device has one.
-            ...(machine === 'q35' && { romfile: '' }),
-          }),
+          json: networkCard(spec, 'net0', { id: 'nic0', netdev: 'net0', mac: network.mac }),
         },
       ];
     case 'pod':
-      return nics.flatMap((nic, index) => tapNic(machine, nic, index, fd));
+      return nics.flatMap((nic, index) => tapNic(spec, nic, index, fd));
   }
 }
 
@@ -38,7 +34,7 @@ export const NIC_SEATS = ['net0', 'net1', 'net2', 'net3', 'net4'] as const;
  * it does not, so whoever opens it must say IFF_VNET_HDR. Two vectors per queue pair and two for configuration and
  * control (virtio 1.2, 5.1).
  */
-function tapNic(machine: MachineKind, nic: TapNic, index: number, fd: FdNumber): QemuOption[] {
+function tapNic(spec: VmSpec, nic: TapNic, index: number, fd: FdNumber): QemuOption[] {
   const seat = NIC_SEATS[index];
   if (seat === undefined) {
     throw new VmError(
@@ -52,7 +48,6 @@ function tapNic(machine: MachineKind, nic: TapNic, index: number, fd: FdNumber):
       .filter((role) => role.includes(kind))
       .map(fd)
       .join(':');
-  const pci = machine === 'q35';
   return [
     {
       flag: '-netdev',
@@ -66,17 +61,32 @@ function tapNic(machine: MachineKind, nic: TapNic, index: number, fd: FdNumber):
     },
     {
       flag: '-device',
-      json: virtioDevice(machine, 'net', seat, {
-        id: `nic${index}`,
-        netdev: `net${index}`,
-        mac: nic.mac,
-        host_mtu: nic.mtu,
-        ...(nic.queues > 1 && { mq: true }),
-        ...(nic.queues > 1 && pci && { vectors: 2 * nic.queues + 2 }),
-        ...(pci && { romfile: '' }),
-      }),
+      json: networkCard(
+        spec,
+        seat,
+        { id: `nic${index}`, netdev: `net${index}`, mac: nic.mac },
+        {
+          host_mtu: nic.mtu,
+          ...(nic.queues > 1 && { mq: true }),
+          ...(nic.queues > 1 && spec.machine === 'q35' && { vectors: 2 * nic.queues + 2 }),
+        },
+      ),
     },
   ];
+}
+
+/** @param virtio properties that only this model has; the others learn their MTU by DHCP and have one queue. */
+function networkCard(
+  { machine, hardware: { nicModel } }: VmSpec,
+  seat: (typeof NIC_SEATS)[number],
+  common: { readonly id: string; readonly netdev: string; readonly mac: string },
+  virtio: JsonObject = {},
+): JsonObject {
+  // No PXE: firmware has no option ROM to load and run. Only PCI devices have one.
+  const rom = machine === 'q35' && { romfile: '' };
+  return nicModel === 'virtio'
+    ? virtioDevice(machine, 'net', seat, { ...common, ...virtio, ...rom })
+    : { driver: nicModel, ...common, ...rom, ...pciAddress(seat) };
 }
 
 function userNet(network: Extract<NetworkSpec, { mode: 'user' }>) {

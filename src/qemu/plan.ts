@@ -2,7 +2,9 @@ import { VmError } from '../core/errors.ts';
 import { type QemuOption, renderOption } from './option.ts';
 import { planBoot } from './plan-boot.ts';
 import { planConsole } from './plan-console.ts';
+import { planControllers } from './plan-controllers.ts';
 import { planDisk } from './plan-disk.ts';
+import { planDisplay } from './plan-display.ts';
 import { type FdRole, fdNumber, planFds } from './plan-fds.ts';
 import { planGuestDevices } from './plan-guest-devices.ts';
 import { planGuestDrive } from './plan-guest-drive.ts';
@@ -33,10 +35,12 @@ function planOptions(input: QemuInput, fds: readonly FdRole[]): QemuOption[] {
     ...planMachine(input),
     ...planConsole(fd),
     ...planBoot(input, fd),
+    ...planControllers(input),
     ...planDisk(input, fd),
     ...planGuestDrive(input, fd),
     ...planNetwork(input, fd),
     ...planGuestDevices(input),
+    ...planDisplay(input),
   ];
 }
 

@@ -39,6 +39,7 @@ export interface TapNic {
   readonly mac: string;
   /** Bytes; the guest learns it from the device. */
   readonly mtu: number;
+  /** 1 for a model other than virtio, which has no vhost either. */
   readonly queues: number;
   readonly vhost: boolean;
 }
@@ -46,4 +47,6 @@ export interface TapNic {
 export type Firmware =
   | { readonly kind: 'bios' }
   /** The variables are the descriptor `firmware-vars`, raw. */
-  | { readonly kind: 'uefi'; readonly codePath: string };
+  | { readonly kind: 'uefi'; readonly codePath: string }
+  /** Code that checks signatures, and variables with keys enrolled. */
+  | { readonly kind: 'uefi-secure'; readonly codePath: string };

@@ -2,11 +2,14 @@ import type { MachineKind } from '../core/vm-spec.ts';
 import type { JsonObject } from './qmp-codec.ts';
 import { pciAddress, type Seat } from './pci-address.ts';
 
+/** Devices and controllers that a microvm has not. */
+type PciSeat = 'pvpanic' | 'video' | 'usb' | 'scsi' | 'sata';
+
 /**
  * microvm has no PCI; its virtio devices sit on memory-mapped transports that the board numbers. The bus is
  * named so that a device keeps its transport whatever else is there. Eight exist on every microvm.
  */
-const MMIO_BUSES: Readonly<Record<Exclude<Seat, 'pvpanic'>, number>> = {
+const MMIO_BUSES: Readonly<Record<Exclude<Seat, PciSeat>, number>> = {
   rootDisk: 0,
   net0: 1,
   rng: 2,

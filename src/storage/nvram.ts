@@ -1,4 +1,5 @@
 import { VmError } from '../core/errors.ts';
+import type { FirmwareKind } from '../core/vm-spec.ts';
 import type { Host, OwnedFd } from '../host/host.ts';
 import { openFlags } from '../host/open-flags.ts';
 import { publishFile } from './publish-file.ts';
@@ -8,6 +9,11 @@ import { ensureStateDirectory } from './state-directory.ts';
 const { O_RDONLY, O_RDWR, O_NOFOLLOW, O_NONBLOCK } = openFlags;
 /** Flash is at most a few MiB: OVMF's variable store has 528 KiB in its 4 MiB build. */
 const MAX_TEMPLATE = 64 * 2 ** 20;
+
+/** Enrolled keys are variables too: a store without them leaves Secure Boot off, so each firmware has one of its own. */
+export function planNvram(plan: RootDiskPlan, firmware: FirmwareKind): RootDiskPlan {
+  return firmware === 'uefi-secure' ? { ...plan, nvram: `${plan.state.path}/nvram-secure.fd` } : plan;
+}
 
 /**
  * The VM's own UEFI variables: copied once from the firmware's template (such as OVMF_VARS_4M.fd), then kept with the

@@ -11,7 +11,7 @@ import { expectBootable } from '../storage/image-format.ts';
 import { quoteName } from '../storage/image-file.ts';
 import { openImageInitrd, openImageKernel } from '../storage/kernel-image.ts';
 import { readNodeKey } from '../storage/node-key.ts';
-import { ensureNvram } from '../storage/nvram.ts';
+import { ensureNvram, planNvram } from '../storage/nvram.ts';
 import { planRootDisk } from '../storage/root-disk.ts';
 import type { MachineDeps, MachineRequest } from './machine-request.ts';
 import { openRootDisk, type Recording, type RootFiles } from './root-files.ts';
@@ -64,8 +64,11 @@ export async function openBootFiles(
     for (const [role, file] of root.fds) keep(role, file);
   }
   if (boot.kind === 'kernel') openKernel({ host, native }, rootfs.path, boot, keep);
-  if (spec.firmware === 'uefi')
-    keep('firmware-vars', await ensureNvram(host, plan, config.firmware.uefiVars));
+  if (spec.firmware !== 'bios') {
+    const { uefiVars, uefiSecureVars } = config.firmware;
+    const template = spec.firmware === 'uefi' ? uefiVars : uefiSecureVars;
+    keep('firmware-vars', await ensureNvram(host, planNvram(plan, spec.firmware), template));
+  }
 
   const files = open.move();
   return {

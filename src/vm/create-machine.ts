@@ -1,5 +1,6 @@
 import { describeError, VmError } from '../core/errors.ts';
-import type { VmSpec } from '../core/vm-spec.ts';
+import type { Config } from '../core/config.ts';
+import type { FirmwareKind, VmSpec } from '../core/vm-spec.ts';
 import { createCgroup, joinCgroup } from '../host/cgroup.ts';
 import { applyCpuResources } from '../host/cgroup-cpu.ts';
 import { detectCgroupLayout } from '../host/cgroup-layout.ts';
@@ -11,6 +12,7 @@ import { bootId, readIdentity } from '../host/process-identity.ts';
 import { type AccelVerdict, detectAccel } from '../qemu/accel.ts';
 import { planQemu, type QemuCommand } from '../qemu/plan.ts';
 import { QemuProcess } from '../qemu/process.ts';
+import type { Firmware } from '../qemu/qemu-input.ts';
 import { type QemuVersion, readQemuVersion } from '../qemu/qemu-version.ts';
 import { readNicCounters } from '../net/nic-counters.ts';
 import { enterDisks } from '../storage/disk-gate.ts';
@@ -133,8 +135,7 @@ async function startQemu(
     rootDisk: files.disk,
     guestDrive: guestDrive !== undefined,
     nics: nics.nics,
-    firmware:
-      spec.firmware === 'uefi' ? { kind: 'uefi', codePath: config.firmware.uefiCode } : { kind: 'bios' },
+    firmware: planFirmware(spec.firmware, config),
     aio: 'threads',
   });
   using sockets = new DisposableStack();
@@ -174,6 +175,17 @@ async function startQemu(
   });
   timeline.mark('qmp-ready');
   return qemu;
+}
+
+function planFirmware(kind: FirmwareKind, { firmware }: Config): Firmware {
+  switch (kind) {
+    case 'bios':
+      return { kind };
+    case 'uefi':
+      return { kind, codePath: firmware.uefiCode };
+    case 'uefi-secure':
+      return { kind, codePath: firmware.uefiSecureCode };
+  }
 }
 
 function descriptors(command: QemuCommand, ours: ReadonlyMap<string, number>): number[] {

@@ -39,7 +39,8 @@ export async function plugNics(
   const fds = new Map<FdRole, number>();
   const nics: TapNic[] = [];
   const summary: string[] = [];
-  const queues = Math.min(spec.vcpus, MAX_QUEUES);
+  const { nicModel } = spec.hardware;
+  const queues = nicModel === 'virtio' ? Math.min(spec.vcpus, MAX_QUEUES) : 1;
   for (const [index, plan] of plans.entries()) {
     const { mac, mtu, ifName } = plan.guest;
     const options = { queues, uid, guard: plan.guarded, onNewRules };
@@ -49,7 +50,10 @@ export async function plugNics(
         : await openPodNic({ host, native }, plan, options, signal),
     );
     tap.queues.forEach(({ fd }, queue) => fds.set(`nic${index}-tap${queue}`, fd));
-    const vhost = openVhost(host, queues);
+    const vhost =
+      nicModel === 'virtio'
+        ? openVhost(host, queues)
+        : ({ kind: 'none', reason: `the card is an ${nicModel}` } as const);
     if (vhost.kind === 'vhost') {
       open.use(vhost);
       vhost.fds.forEach(({ fd }, queue) => fds.set(`nic${index}-vhost${queue}`, fd));

@@ -28,7 +28,12 @@ const defaults: Config = {
   kubeletDir: '/var/lib/kubelet',
   console: { logBytes: 8 << 20, logFiles: 2 },
   network: { allowGuardOff: false },
-  firmware: { uefiCode: '/usr/share/OVMF/OVMF_CODE_4M.fd', uefiVars: '/usr/share/OVMF/OVMF_VARS_4M.fd' },
+  firmware: {
+    uefiCode: '/usr/share/OVMF/OVMF_CODE_4M.fd',
+    uefiVars: '/usr/share/OVMF/OVMF_VARS_4M.fd',
+    uefiSecureCode: '/usr/share/OVMF/OVMF_CODE_4M.secboot.fd',
+    uefiSecureVars: '/usr/share/OVMF/OVMF_VARS_4M.ms.fd',
+  },
   defaults: {
     machine: 'q35',
     cpus: 1,
@@ -52,6 +57,8 @@ void t.test('an empty file is the defaults, a full one says all', (t) => {
     kubelet_dir = "/k"
     firmware.uefi_code = "/c"
     firmware."uefi_vars" = "/v"
+    firmware.uefi_secure_code = "/sc"
+    firmware.uefi_secure_vars = "/sv"
     console = { log_bytes = 65536, log_files = 1 }
     network.allow_guard_off = true
     [defaults]
@@ -73,7 +80,7 @@ void t.test('an empty file is the defaults, a full one says all', (t) => {
     kubeletDir: '/k',
     console: { logBytes: 65536, logFiles: 1 },
     network: { allowGuardOff: true },
-    firmware: { uefiCode: '/c', uefiVars: '/v' },
+    firmware: { uefiCode: '/c', uefiVars: '/v', uefiSecureCode: '/sc', uefiSecureVars: '/sv' },
     defaults: {
       machine: 'microvm',
       cpus: 4,

@@ -4,7 +4,7 @@ import { SchemaChecker } from './qemu-schema.ts';
 type Fields = Readonly<Record<string, unknown>>;
 
 /** Options that take one word which QEMU does not take apart, and switches. */
-const TEXT = ['-accel', '-cpu', '-uuid', '-kernel', '-initrd', '-append', '-display'];
+const TEXT = ['-accel', '-uuid', '-kernel', '-initrd', '-append', '-display'];
 const SWITCHES = ['-nodefaults', '-no-user-config', '-no-shutdown', '-no-reboot', '-S'];
 
 /** Options whose keys query-command-line-options tells, by its name for them. */
@@ -74,6 +74,9 @@ function checkOption(schema: QemuSchema, checker: SchemaChecker, flag: string, v
     // A board without flash images drops these two before anybody can list them.
     return unknownKeys(flag, keys, [...Object.keys(machine), 'pflash0', 'pflash1']);
   }
+  if (flag === '-cpu') return unknownKeys(flag, keys, Object.keys(schema.drivers['max-x86_64-cpu'] ?? {}));
+  // query-command-line-options knows of -vnc nothing; its keys are QemuVncOptions of ui/vnc.c.
+  if (flag === '-vnc') return unknownKeys(flag, keys, ['share']);
   const group = KEYED[flag];
   if (group === undefined) return [`${flag}: not an option of the plan`];
   return [

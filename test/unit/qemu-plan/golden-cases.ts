@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, extname, join } from 'node:path';
+import type { HardwareSpec } from '../../../src/core/hardware-spec.ts';
 import type { VmSpec } from '../../../src/core/vm-spec.ts';
 import type { QemuInput } from '../../../src/qemu/qemu-input.ts';
 
@@ -17,6 +18,14 @@ export const baseInput: QemuInput = {
     accel: 'auto',
     machine: 'q35',
     firmware: 'bios',
+    hardware: {
+      hyperv: false,
+      clock: 'utc',
+      video: 'none',
+      diskBus: 'virtio',
+      nicModel: 'virtio',
+      onIoError: 'stop',
+    },
     boot: { kind: 'disk' },
     network: { mode: 'none' },
     rootPlace: { kind: 'own' },
@@ -65,14 +74,15 @@ export function goldenPath(name: string, kind: 'args' | 'err'): string {
 }
 
 /**
- * `golden/<name>.json` says how a case differs from `baseInput`: top-level fields replace, `spec` is merged field by
- * field, and null is what the input calls undefined.
+ * `golden/<name>.json` says how a case differs from `baseInput`: top-level fields replace, `spec` and `spec.hardware`
+ * are merged field by field, and null is what the input calls undefined.
  */
 export function goldenCases(): GoldenCase[] {
   return goldenFiles('.json').map((name) => {
     const text = readFileSync(join(directory, `${name}.json`), 'utf8');
     const { spec, ...rest } = JSON.parse(text) as Difference;
-    const input = { ...baseInput, ...rest, spec: { ...baseInput.spec, ...spec } };
+    const hardware = { ...baseInput.spec.hardware, ...spec?.hardware };
+    const input = { ...baseInput, ...rest, spec: { ...baseInput.spec, ...spec, hardware } };
     return {
       name,
       input: { ...input, rootDisk: rest.rootDisk === null ? undefined : input.rootDisk } as QemuInput,
@@ -81,7 +91,7 @@ export function goldenCases(): GoldenCase[] {
 }
 
 interface Difference extends Omit<Partial<QemuInput>, 'spec' | 'rootDisk'> {
-  readonly spec?: Partial<VmSpec>;
+  readonly spec?: Partial<Omit<VmSpec, 'hardware'>> & { readonly hardware?: Partial<HardwareSpec> };
   readonly rootDisk?: QemuInput['rootDisk'] | null;
 }
 

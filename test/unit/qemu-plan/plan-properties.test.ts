@@ -3,6 +3,7 @@ import t, { type Test } from 'tap';
 import { renderOption } from '../../../src/qemu/option.ts';
 import { PCI_SLOTS, rootPortAddress } from '../../../src/qemu/pci-address.ts';
 import { planQemu } from '../../../src/qemu/plan.ts';
+import type { HardwareSpec } from '../../../src/core/hardware-spec.ts';
 import type { QemuInput } from '../../../src/qemu/qemu-input.ts';
 import { checkArgs, parseArgs, parseKeyed } from './check-args.ts';
 import { baseInput } from './golden-cases.ts';
@@ -44,14 +45,24 @@ const rootOverlay = fc.record({
   cache: fc.constantFrom('none' as const, 'writeback' as const),
 });
 
+const hardware: fc.Arbitrary<HardwareSpec> = fc.record({
+  hyperv: fc.boolean(),
+  clock: fc.constantFrom('utc', 'localtime'),
+  video: fc.constantFrom('none', 'std', 'virtio'),
+  diskBus: fc.constantFrom('virtio', 'scsi', 'sata', 'usb'),
+  nicModel: fc.constantFrom('virtio', 'e1000e', 'rtl8139'),
+  onIoError: fc.constantFrom('stop', 'report'),
+});
+
 /** Every combination that the plan accepts. */
 const inputs: fc.Arbitrary<QemuInput> = fc
   .record({
     microvm: fc.boolean(),
     disk: fc.option(fc.oneof(rootOverlay, rootDevice), { nil: undefined }),
     kernel: fc.option(kernelBoot, { nil: undefined }),
-    uefi: fc.boolean(),
     guestDrive: fc.boolean(),
+    firmware: fc.constantFrom('bios' as const, 'uefi' as const, 'uefi-secure' as const),
+    hardware,
     name: text,
     vcpus: fc.integer({ min: 1, max: 288 }),
     mib: fc.integer({ min: 1, max: 1 << 20 }),
@@ -60,33 +71,40 @@ const inputs: fc.Arbitrary<QemuInput> = fc
     aio: fc.constantFrom('threads' as const, 'io_uring' as const),
   })
   .filter(
-    ({ microvm, disk, kernel, uefi }) =>
-      (kernel !== undefined || disk !== undefined) && !(microvm && (uefi || kernel === undefined)),
+    ({ microvm, disk, kernel, firmware }) =>
+      (kernel !== undefined || disk !== undefined) &&
+      !(microvm && (firmware !== 'bios' || kernel === undefined)),
   )
-  .map(({ microvm, disk, kernel, uefi, guestDrive, name, vcpus, mib, forwards, accel, aio }) => ({
-    spec: {
-      ...baseInput.spec,
-      name,
-      vcpus,
-      memoryBytes: mib * 1024 * 1024,
-      machine: microvm ? 'microvm' : 'q35',
-      boot: kernel ?? { kind: 'disk' },
-      network:
-        forwards === undefined ? { mode: 'none' } : { mode: 'user', mac: '52:54:00:00:00:01', forwards },
-    },
-    accel,
-    machineType: microvm ? 'microvm' : 'pc-q35-7.2',
-    rootDisk: disk,
-    guestDrive,
-    nics: [],
-    firmware: uefi ? { kind: 'uefi', codePath: '/usr/share/OVMF/OVMF_CODE_4M.fd' } : { kind: 'bios' },
-    aio,
-  }));
+  .map(
+    ({ microvm, disk, kernel, firmware, hardware, guestDrive, name, vcpus, mib, forwards, accel, aio }) => ({
+      spec: {
+        ...baseInput.spec,
+        name,
+        vcpus,
+        memoryBytes: mib * 1024 * 1024,
+        machine: microvm ? 'microvm' : 'q35',
+        hardware: microvm ? baseInput.spec.hardware : hardware,
+        boot: kernel ?? { kind: 'disk' },
+        network:
+          forwards === undefined ? { mode: 'none' } : { mode: 'user', mac: '52:54:00:00:00:01', forwards },
+      },
+      accel,
+      machineType: microvm ? 'microvm' : 'pc-q35-7.2',
+      rootDisk: disk,
+      guestDrive,
+      nics: [],
+      firmware:
+        firmware === 'bios' ? { kind: firmware } : { kind: firmware, codePath: '/usr/share/OVMF/code.fd' },
+      aio,
+    }),
+  );
 
 /** One JSON option; `bus` and `addr` are those of a device. */
 interface Fields extends Readonly<Record<string, unknown>> {
+  readonly driver?: string;
   readonly bus?: string;
   readonly addr?: string;
+  readonly port?: string;
 }
 
 function jsonOf(input: QemuInput, flag: string): Fields[] {
@@ -112,7 +130,11 @@ void t.test('QEMU 7.2 knows every option of every plan', (t) => {
 void t.test('no two devices or nodes share an address or a name', (t) => {
   check(t, (input) => {
     const devices = jsonOf(input, '-device');
-    expectDistinct(devices.flatMap(({ bus, addr }) => (bus === undefined ? [] : [`${bus} ${addr ?? ''}`])));
+    expectDistinct(
+      devices.flatMap(({ bus, addr, port, ...rest }) =>
+        bus === undefined ? [] : [`${bus} ${addr ?? port ?? String(rest['scsi-id'] ?? '')}`],
+      ),
+    );
     expectDistinct(devices.map(({ id }) => id));
     expectDistinct(jsonOf(input, '-blockdev').map((node) => node['node-name']));
     expectDistinct(jsonOf(input, '-object').map(({ id }) => id));
@@ -124,7 +146,8 @@ void t.test('virtio and PCI devices always have their own place, whatever else i
   check(t, (input) => {
     for (const { driver, id, bus, addr } of jsonOf(input, '-device')) {
       if (driver === 'isa-serial') continue;
-      const key = `${input.spec.machine} ${String(id)}`;
+      // A model, or a disk's bus, is a choice of the pod's; the place goes with it.
+      const key = `${input.spec.machine} ${String(driver)} ${String(id)}`;
       const place = `${bus ?? ''} ${addr ?? ''}`;
       expectSame(places.get(key) ?? place, place);
       places.set(key, place);
@@ -206,7 +229,7 @@ void t.test('the slot table', (t) => {
 
 void t.test('how options are written', (t) => {
   t.strictSame(renderOption({ flag: '-S' }), ['-S']);
-  t.strictSame(renderOption({ flag: '-cpu', text: 'a,b' }), ['-cpu', 'a,b']);
+  t.strictSame(renderOption({ flag: '-append', text: 'a,b' }), ['-append', 'a,b']);
   t.strictSame(renderOption({ flag: '-sandbox', head: 'on', keys: {} }), ['-sandbox', 'on']);
   t.strictSame(renderOption({ flag: '-name', keys: { guest: 'a,b=,', n: 1, x: true, y: false } }), [
     '-name',
