@@ -31,6 +31,20 @@ export class ControlClient implements AsyncDisposable {
     );
   }
 
+  async resume(signal: AbortSignal): Promise<void> {
+    const payload = wire.ResumeRequest.encode({}).finish();
+    await this.#client.call(CONTROL_SERVICE, 'Resume', payload, { signal });
+  }
+
+  /** PNG. */
+  async screenshot(): Promise<Buffer> {
+    const payload = wire.ScreenshotRequest.encode({}).finish();
+    const stream = this.#client.openStream(CONTROL_SERVICE, 'Screenshot', payload);
+    const parts: Uint8Array[] = [];
+    for await (const part of stream) parts.push(wire.ScreenshotPart.decode(part).data);
+    return Buffer.concat(parts);
+  }
+
   console(replayBytes: number): ConsoleStream {
     return new ConsoleStream(
       this.#client.openStream(

@@ -5,6 +5,8 @@ const wire = vmshim.control.v1;
 
 export const CONTROL_SERVICE = 'vmshim.control.v1.Control';
 
+const PART_BYTES = 1 << 20;
+
 export type VmStatus = vmshim.control.v1.StatusResponse.$Properties;
 
 export type NetworkStatus = vmshim.control.v1.NetworkResponse.$Properties;
@@ -13,6 +15,9 @@ export type NetworkStatus = vmshim.control.v1.NetworkResponse.$Properties;
 export interface ControlTarget {
   status(): VmStatus;
   network(signal: AbortSignal): Promise<NetworkStatus>;
+  /** PNG. @throws VmError FailedPrecondition without a screen. */
+  screenshot(signal: AbortSignal): Promise<Uint8Array>;
+  resume(signal: AbortSignal): Promise<void>;
   /** A live view of the console with the last `replayBytes` of its past. */
   attach(options: { replayBytes: number }): ConsoleView;
 }
@@ -30,6 +35,24 @@ export function controlService(target: ControlTarget): Record<string, MethodDefi
       kind: 'unary',
       handle: async (_request, call) =>
         wire.NetworkResponse.encode(await target.network(call.signal)).finish(),
+    },
+    Screenshot: {
+      kind: 'stream',
+      handle: async (_request, channel, { signal }) => {
+        const picture = await target.screenshot(signal);
+        for (let at = 0; at < picture.length; at += PART_BYTES) {
+          const data = picture.subarray(at, at + PART_BYTES);
+          await channel.send(wire.ScreenshotPart.encode({ data }).finish());
+        }
+        return undefined;
+      },
+    },
+    Resume: {
+      kind: 'unary',
+      handle: async (_request, { signal }) => {
+        await target.resume(signal);
+        return wire.ResumeResponse.encode({}).finish();
+      },
     },
     Console: {
       kind: 'stream',

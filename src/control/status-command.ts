@@ -112,6 +112,7 @@ function describe(status: VmStatus, nics: readonly Nic[]): string {
     ['uuid', status.uuid ?? ''],
     ['root disk', status.rootDisk ?? ''],
     ['console log', status.consoleLog ?? ''],
+    ['VNC', status.vncSocket ?? ''],
     ['bundle', status.bundle ?? ''],
     ['QEMU pid', pid(status.qemuPid)],
     ['shim', `pid ${status.shimPid ?? 0}, version ${status.shimVersion ?? ''}`],

@@ -9,12 +9,18 @@ import { commandHelp, overview } from './help.ts';
 import { gcCommand } from './gc-command.ts';
 import { imageCommand } from './image-command.ts';
 import { listCommand } from './list-command.ts';
+import { resumeCommand } from './resume-command.ts';
+import { screenshotCommand } from './screenshot-command.ts';
 import { statusCommand } from './status-command.ts';
+import { vncCommand } from './vnc-command.ts';
 
 const COMMANDS: readonly Command[] = [
   listCommand,
   statusCommand,
   consoleCommand,
+  vncCommand,
+  screenshotCommand,
+  resumeCommand,
   imageCommand,
   gcCommand,
   completionCommand,

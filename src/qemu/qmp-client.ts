@@ -1,5 +1,7 @@
 import { createConnection, type Socket } from 'node:net';
 import { type ErrorKind, VmError } from '../core/errors.ts';
+import { loadNative } from '../host/native.ts';
+import { socketFd } from '../host/socket-fd.ts';
 import { encodeQmpCommand, type JsonObject, QmpDecoder } from './qmp-codec.ts';
 import type { QmpEvent, QmpMessage, QmpVersion } from './qmp-codec.ts';
 import { QmpListener } from './qmp-listener.ts';
@@ -38,6 +40,7 @@ export class QmpClient implements Disposable {
   readonly #handlers = new Set<QmpEventHandler>();
   readonly #resolveClosed: (error: Error | undefined) => void;
   #nextId = 1;
+  #fdTurn: Promise<undefined> = Promise.resolve(undefined);
   #state: State;
 
   /**
@@ -99,7 +102,41 @@ export class QmpClient implements Disposable {
    * command. The error's stack is the caller's.
    */
   execute(command: string, args?: JsonObject, options: { signal?: AbortSignal } = {}): Promise<unknown> {
-    const { signal } = options;
+    return this.#call(command, args, options, (bytes) => void this.#socket.write(bytes));
+  }
+
+  /**
+   * `execute` of a command that takes a descriptor (getfd, add-fd): QEMU gets a copy of `fd`, which must stay open until
+   * this settles. One at a time, because QEMU keeps only the newest descriptor that it has not been asked for.
+   */
+  async executeWithFd(
+    command: string,
+    args: JsonObject,
+    fd: number,
+    options: { signal?: AbortSignal } = {},
+  ): Promise<unknown> {
+    const turn = this.#fdTurn;
+    const done = Promise.withResolvers<undefined>();
+    this.#fdTurn = done.promise;
+    await turn;
+    try {
+      // What is queued must have left first, or this would arrive in the middle of it; a line end means nothing.
+      await new Promise((resolve) => this.#socket.write('\n', resolve));
+      return await this.#call(command, args, options, (bytes) => {
+        const sent = loadNative().sendFds(socketFd(this.#socket), Buffer.from(bytes), [fd]);
+        this.#socket.write(Buffer.from(bytes).subarray(sent));
+      });
+    } finally {
+      done.resolve(undefined);
+    }
+  }
+
+  #call(
+    command: string,
+    args: JsonObject | undefined,
+    { signal }: { signal?: AbortSignal },
+    send: (bytes: string | Uint8Array) => void,
+  ): Promise<unknown> {
     // The caller's frames: by the time QEMU answers, only the socket's are left.
     const site: { stack?: string } = {};
     Error.captureStackTrace(site);
@@ -128,7 +165,11 @@ export class QmpClient implements Disposable {
         },
       });
       signal?.addEventListener('abort', abort, { once: true });
-      this.#socket.write(encodeQmpCommand(command, args, id));
+      try {
+        send(encodeQmpCommand(command, args, id));
+      } catch (error) {
+        this.#take(id)?.fail(VmError.from(error, context));
+      }
     });
   }
 

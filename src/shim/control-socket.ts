@@ -9,6 +9,7 @@ import { describeExit } from '../core/exit.ts';
 import type { Native } from '../host/native.ts';
 import { TtrpcServer } from '../ttrpc/server.ts';
 import type { NicStatus } from '../vm/nic-status.ts';
+import { isStalled } from '../vm/machine-state.ts';
 import { VERSION } from '../vm/version.ts';
 import { nicTraffic } from './nic-traffic.ts';
 import type { VmTask } from './vm-task.ts';
@@ -24,6 +25,8 @@ export async function serveControl(native: Native, task: VmTask): Promise<AsyncD
       status: () => statusOf(task),
       network: async (signal) => networkOf(await task.machine.nicStatus(signal)),
       attach: (options) => task.hub.attach(options),
+      screenshot: (signal) => task.machine.screenshot(signal),
+      resume: (signal) => task.resume(signal),
     }),
   );
   const listener = createServer();
@@ -47,7 +50,7 @@ function statusOf({ machine, request, status, exit }: VmTask): VmStatus {
     id: spec.id,
     namespace: spec.namespace,
     name: spec.name,
-    state: status,
+    state: isStalled(state) ? `paused (I/O error: ${state.trouble?.reason ?? ''})` : status,
     shimPid: process.pid,
     qemuPid: state.t === 'exited' ? 0 : machine.pid,
     vcpus: spec.vcpus,
@@ -65,12 +68,13 @@ function statusOf({ machine, request, status, exit }: VmTask): VmStatus {
     exitedAtMs: exit?.at ?? 0,
     exitStatus: exit?.status ?? 0,
     exitReason: exit === undefined ? '' : describeExit(exit.reason),
-    warnings: [...facts.warnings],
+    warnings: machine.warnings,
     timeline: timeline.entries(),
     shimVersion: VERSION,
     bundle: request.bundle,
     qemuVersion: facts.qemuVersion,
     traffic: machine.nicCounters().map(nicTraffic),
+    vncSocket: machine.vncSocket ?? '',
   };
 }
 

@@ -87,6 +87,7 @@ export class Pod {
       this.#entries.set(id, { t: 'task', task, deleting: undefined });
       this.#events.created(task, request.rootfs);
       void task.stopped.then((exit) => this.#events.exited(task, exit));
+      task.watchStalls((stalled) => (stalled ? this.#events.paused(task) : this.#events.resumed(task)));
       return task;
     } catch (error) {
       this.#forget(id);

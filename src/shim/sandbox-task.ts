@@ -69,6 +69,9 @@ export class SandboxTask implements Task {
     return Promise.reject(this.#unable('resume'));
   }
 
+  /** It has no storage. */
+  watchStalls(): void {}
+
   /** kubelet sends the pod's limits here as well; they are the VM's and its cgroup's business. */
   update(): Promise<void> {
     return Promise.resolve();

@@ -41,6 +41,8 @@ export interface Task {
   kill(signal: number, abort: AbortSignal): Promise<void>;
   pause(signal: AbortSignal): Promise<void>;
   resume(signal: AbortSignal): Promise<void>;
+  /** Calls `listener` when the task stands still by nobody's request, for its storage fails, and when that is over. */
+  watchStalls(listener: (stalled: boolean) => void): void;
   update(change: TaskUpdate, signal: AbortSignal): Promise<void>;
   metrics(): Promise<TaskMetrics>;
   closeStdin(): void;

@@ -53,12 +53,15 @@ export class VmTask implements Task {
 
   get status(): TaskStatus {
     if (this.#exit !== undefined) return 'stopped';
-    switch (this.machine.state.t) {
+    const { state } = this.machine;
+    switch (state.t) {
       case 'creating':
       case 'prelaunch':
         return 'created';
       case 'paused':
-        return 'paused';
+        // A guest that its storage has stopped is still to run: containerd's CRI plugin gives up a paused task when it is
+        // restarted ("unexpected status"), and nobody could unpause it there.
+        return state.asked ? 'paused' : 'running';
       case 'running':
       case 'ending':
       case 'exited':
@@ -110,6 +113,10 @@ export class VmTask implements Task {
 
   async resume(signal: AbortSignal): Promise<void> {
     await this.machine.resume(signal);
+  }
+
+  watchStalls(listener: (stalled: boolean) => void): void {
+    this.machine.watchStalls(listener);
   }
 
   async update({ cpu, memoryBytes }: TaskUpdate, signal: AbortSignal): Promise<void> {

@@ -28,6 +28,7 @@ import { readNicStatus } from './nic-status.ts';
 import { forwardPorts, type PortForward } from './port-forward.ts';
 import { type VmNames, vmNames } from './names.ts';
 import { makeOwnDirectory } from './own-directory.ts';
+import { openScreen } from './vm-screen.ts';
 import { reclaim } from './reclaim.ts';
 import { RECORD_FORMAT, type VmRecord, writeRecord } from './record.ts';
 import { writeRecordPointer } from './record-pointer.ts';
@@ -86,6 +87,8 @@ export async function createMachine(
   using nics = await plugNics(deps, nicPlans, { spec, uid: names.uid, stateDir: config.stateDir }, signal);
   const parts = { request, names, cgroup, files, guestDrive, nics, accel, version, recorder };
   const qemu = await startQemu(deps, parts, signal);
+  const screen =
+    spec.hardware.video === 'none' ? undefined : await openScreen(deps, qemu.qmp, names.vncSocket, signal);
   applyCpuResources(host, cgroup, spec.resources);
   const services = new DisposableStack();
   const dhcp = services.use(answerDhcp(deps, nicPlans, spec.guestData.hostname));
@@ -97,6 +100,7 @@ export async function createMachine(
     consoleLog: `${recorder.record.logDir}/console.log`,
     facts: facts({ files, accel, version, cgroup, spec, qemu, nics, forward }),
     qemu,
+    screen,
     services,
     nicStatus: (signal) => readNicStatus(host, nicPlans, dhcp, signal),
     timeline,

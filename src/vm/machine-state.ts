@@ -1,5 +1,6 @@
 import type { TaskExit } from '../core/exit.ts';
 import { VmError } from '../core/errors.ts';
+import type { IoTrouble } from './io-trouble.ts';
 
 /**
  * The life of one QEMU process. Every case carries exactly what exists in it and nothing else, and only data, so that
@@ -11,7 +12,15 @@ export type MachineState =
   /** QEMU is up with `-S`: placed, not yet running a guest instruction. */
   | { readonly t: 'prelaunch'; readonly pid: number }
   | { readonly t: 'running'; readonly pid: number; readonly startedAt: number }
-  | { readonly t: 'paused'; readonly pid: number; readonly startedAt: number }
+  | {
+      readonly t: 'paused';
+      readonly pid: number;
+      readonly startedAt: number;
+      /** Somebody asked for it, and has to ask for its end. */
+      readonly asked: boolean;
+      /** The guest's disk does not work: alone a reason to stop, or what a guest that was paused met meanwhile. */
+      readonly trouble: IoTrouble | undefined;
+    }
   /** The guest is down or we asked QEMU to go; its process has not ended yet. */
   | { readonly t: 'ending'; readonly pid: number }
   | { readonly t: 'exited'; readonly pid: number; readonly exit: TaskExit };
@@ -20,6 +29,8 @@ export type MachineEvent =
   | { readonly t: 'spawned'; readonly pid: number }
   | { readonly t: 'continued'; readonly at: number }
   | { readonly t: 'stopped' }
+  | { readonly t: 'pause-asked' }
+  | { readonly t: 'io-failed'; readonly trouble: IoTrouble }
   | { readonly t: 'end-begun' }
   | { readonly t: 'process-exited'; readonly exit: TaskExit };
 
@@ -36,12 +47,21 @@ export function next(state: MachineState, event: MachineEvent): MachineState {
       if (state.t === 'prelaunch') return { t: 'running', pid: state.pid, startedAt: event.at };
       return state.t === 'paused' ? { t: 'running', pid: state.pid, startedAt: state.startedAt } : state;
     case 'stopped':
-      return state.t === 'running' ? { t: 'paused', pid: state.pid, startedAt: state.startedAt } : state;
+      return state.t === 'running' ? { ...state, t: 'paused', asked: false, trouble: undefined } : state;
+    case 'pause-asked':
+      return state.t === 'paused' ? { ...state, asked: true } : state;
+    case 'io-failed':
+      return state.t === 'paused' ? { ...state, trouble: event.trouble } : state;
     case 'end-begun':
       return state.t === 'creating' ? state : { t: 'ending', pid: state.pid };
     case 'process-exited':
       return { t: 'exited', pid: state.t === 'creating' ? 0 : state.pid, exit: event.exit };
   }
+}
+
+/** The guest stands still although nobody asked for it: its storage does not work. */
+export function isStalled(state: MachineState): state is Extract<MachineState, { t: 'paused' }> {
+  return state.t === 'paused' && !state.asked && state.trouble !== undefined;
 }
 
 type StateOf<T extends MachineState['t']> = Extract<MachineState, { t: T }>;

@@ -6,13 +6,17 @@ import type { Cgroup } from '../host/cgroup-plan.ts';
 import type { NicCounters } from '../net/nic-counters.ts';
 import { type ExitEvidence, exitReason, noExitEvidence, noteExitEvent } from '../qemu/exit-cause.ts';
 import type { QemuProcess } from '../qemu/process.ts';
-import { balloon, cont, quit, stop, systemPowerdown } from '../qemu/qmp-commands.ts';
+import { balloon, cont, queryStatus, quit, stop, systemPowerdown } from '../qemu/qmp-commands.ts';
 import { parseVmEvent, type VmEvent } from '../qemu/qmp-events.ts';
-import { expectState, type MachineEvent, type MachineState, next } from './machine-state.ts';
+import { IoRecovery } from './io-recovery.ts';
+import { describeTrouble } from './io-trouble.ts';
+import { ioWarnings } from './io-warnings.ts';
+import { expectState, isStalled, type MachineEvent, type MachineState, next } from './machine-state.ts';
 import type { VmNames } from './names.ts';
 import type { NicStatus } from './nic-status.ts';
 import { signalAction } from './signals.ts';
 import type { Timeline } from './timeline.ts';
+import { expectScreen, type VmScreen } from './vm-screen.ts';
 
 /** What a created VM is made of; handed over by `createMachine`. */
 export interface MachineParts {
@@ -21,6 +25,8 @@ export interface MachineParts {
   readonly facts: MachineFacts;
   readonly consoleLog: string;
   readonly qemu: QemuProcess;
+  /** Undefined for a VM without a graphics card. */
+  readonly screen: VmScreen | undefined;
   /** What serves the guest while it lives: its DHCP responders, and the way of forwarded ports. */
   readonly services: Disposable;
   readonly nicStatus: (signal: AbortSignal) => Promise<NicStatus[]>;
@@ -67,6 +73,8 @@ export class Machine {
   #state: MachineState;
   #evidence: ExitEvidence = noExitEvidence;
   #requestedSignal: number | undefined;
+  readonly #io: IoRecovery;
+  readonly #stallListeners: ((stalled: boolean) => void)[] = [];
 
   constructor(parts: MachineParts) {
     this.spec = parts.spec;
@@ -75,6 +83,7 @@ export class Machine {
     this.timeline = parts.timeline;
     this.#parts = parts;
     this.#state = next({ t: 'creating' }, { t: 'spawned', pid: parts.qemu.pid });
+    this.#io = this.#makeRecovery();
     this.#watchQmp();
     this.exited = this.#watchExit();
   }
@@ -86,6 +95,18 @@ export class Machine {
   /** Path of everything the guest printed on its console. */
   get consoleLog(): string {
     return this.#parts.consoleLog;
+  }
+
+  /** Undefined for a VM without a graphics card. */
+  get vncSocket(): string | undefined {
+    return this.#parts.screen?.vncSocket;
+  }
+
+  /** What is on the guest's screen, as PNG. @throws VmError FailedPrecondition for a VM without one. */
+  async screenshot(signal: AbortSignal): Promise<Buffer> {
+    const screen = expectScreen(this.#parts.screen, this.spec.name);
+    expectState(this.#state, 'take a screenshot', 'prelaunch', 'running', 'paused');
+    return await screen.screenshot(signal);
   }
 
   get pid(): number {
@@ -102,19 +123,33 @@ export class Machine {
     expectState(this.#state, 'start', 'prelaunch');
     this.timeline.mark('continued');
     await cont(this.#parts.qemu.qmp, { signal });
-    this.#apply({ t: 'continued', at: Date.now() });
+    // QEMU has told so before its answer, and may have told of a stop since; only a client that is no QEMU has not.
+    if (this.#state.t === 'prelaunch') this.#apply({ t: 'continued', at: Date.now() });
   }
 
+  /** A guest that its storage has stopped can be paused as well: then it does not go on by itself. */
   async pause(signal: AbortSignal): Promise<void> {
-    expectState(this.#state, 'pause', 'running');
+    const state = this.#state;
+    if (state.t !== 'paused' || state.asked) expectState(state, 'pause', 'running');
     await stop(this.#parts.qemu.qmp, { signal });
-    this.#apply({ t: 'stopped' });
+    this.#apply({ t: 'pause-asked' });
+    this.#io.hold();
   }
 
+  /** Whoever paused it, or whatever. Resolves before it is known whether a disk that failed works again. */
   async resume(signal: AbortSignal): Promise<void> {
     expectState(this.#state, 'resume', 'paused');
     await cont(this.#parts.qemu.qmp, { signal });
-    this.#apply({ t: 'continued', at: Date.now() });
+  }
+
+  /** Calls `listener` when the guest stops because its storage does not work, and when that is over. */
+  watchStalls(listener: (stalled: boolean) => void): void {
+    this.#stallListeners.push(listener);
+  }
+
+  /** What the operator should know, the lasting first. */
+  get warnings(): string[] {
+    return [...this.facts.warnings, ...ioWarnings(this.#state, this.#io)];
   }
 
   /**
@@ -131,7 +166,11 @@ export class Machine {
     if (action === 'kill') this.#parts.qemu.kill();
     // A guest that has not run an instruction yet would never see the button.
     else if (t === 'prelaunch' || t === 'creating') void this.#quit();
-    else if (t !== 'ending') await this.#pressPowerButton(signal);
+    else if (t !== 'ending') {
+      await this.#pressPowerButton(signal);
+      // A guest that stands still sees the button when it goes on; perhaps its disk lets it by now.
+      if (isStalled(this.#state)) this.#io.retryNow();
+    }
   }
 
   async #pressPowerButton(signal: AbortSignal): Promise<void> {
@@ -199,8 +238,51 @@ export class Machine {
   #observe(event: VmEvent): void {
     this.#evidence = noteExitEvent(this.#evidence, event);
     if (this.#evidence.guest !== 'running') void this.#quit();
-    else if (event.name === 'STOP') this.#apply({ t: 'stopped' });
-    else if (event.name === 'RESUME') this.#apply({ t: 'continued', at: Date.now() });
+    else if (event.name === 'STOP') {
+      this.#apply({ t: 'stopped' });
+      void this.#explainStop();
+    } else if (event.name === 'RESUME') {
+      this.#apply({ t: 'continued', at: Date.now() });
+      this.#io.resumed();
+    } else if (event.name === 'BLOCK_IO_ERROR') {
+      this.#io.note(event);
+      this.#showTrouble();
+    }
+  }
+
+  /**
+   * STOP has no cause, and the event that has one may come after it or, from QEMU 10.0 on, too late to tell (BLOCK_IO_ERROR
+   * is held back there when they are many). QEMU's run state is what counts.
+   */
+  async #explainStop(): Promise<void> {
+    // QEMU that ends meanwhile has told of that.
+    const status = await queryStatus(this.#parts.qemu.qmp).catch(() => undefined);
+    if (status?.status !== 'io-error' || this.#state.t !== 'paused') return;
+    if (!this.#state.asked) this.#io.stalled();
+    this.#showTrouble();
+  }
+
+  #showTrouble(): void {
+    const { trouble } = this.#io;
+    if (trouble !== undefined) this.#apply({ t: 'io-failed', trouble });
+  }
+
+  #makeRecovery(): IoRecovery {
+    const { log, qemu } = this.#parts;
+    const { id } = this.spec;
+    const tell = (stalled: boolean): void => this.#stallListeners.forEach((listener) => listener(stalled));
+    return new IoRecovery({
+      resume: () => cont(qemu.qmp),
+      began: (trouble) => {
+        log.warn(`the VM stands still, ${describeTrouble(trouble)}; it goes on when the disk works`, { id });
+        tell(true);
+      },
+      ended: (trouble) => {
+        log.info('the VM goes on, its disk works again', { id, errors: trouble.errors });
+        tell(false);
+      },
+      warn: (sentence) => log.warn(sentence, { id }),
+    });
   }
 
   /** The guest is down: QEMU has nothing left to do. Its `-no-shutdown` keeps it until we say so. */
@@ -221,6 +303,7 @@ export class Machine {
   async #watchExit(): Promise<TaskExit> {
     const { qemu } = this.#parts;
     const exit = await qemu.exited;
+    this.#io[Symbol.dispose]();
     this.#parts.services[Symbol.dispose]();
     const reason: ExitReason = exitReason({
       exit,

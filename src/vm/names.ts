@@ -11,6 +11,8 @@ export interface VmNames {
   readonly qmpSocket: string;
   readonly consoleSocket: string;
   readonly controlSocket: string;
+  /** Where QEMU serves VNC for a VM with a screen. */
+  readonly vncSocket: string;
   readonly qemuLog: string;
   /** cgroup used when the OCI spec names none, relative to the hierarchy's root. */
   readonly cgroup: string;
@@ -39,6 +41,7 @@ export function vmNames(stateDir: string, namespace: string, id: string): VmName
     qmpSocket: `${runDir}/qmp.sock`,
     consoleSocket: `${runDir}/console.sock`,
     controlSocket: `${runDir}/control.sock`,
+    vncSocket: `${runDir}/vnc.sock`,
     qemuLog: `${runDir}/qemu.log`,
     cgroup: `/vmshim/${key}`,
     uid: UID_BASE + (digest.readUInt32BE(16) % UID_RANGE),

@@ -89,6 +89,10 @@ class FakeTask implements Task {
 
   pause = (): Promise<void> => Promise.resolve();
   resume = (): Promise<void> => Promise.resolve();
+  stall: (stalled: boolean) => void = () => undefined;
+  watchStalls(listener: (stalled: boolean) => void): void {
+    this.stall = listener;
+  }
   update = (): Promise<void> => Promise.resolve();
   metrics = nobodyAsks;
   closeStdin = (): void => undefined;

@@ -1,13 +1,27 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { expectState, type MachineEvent, type MachineState, next } from '../../../src/vm/machine-state.ts';
+import {
+  expectState,
+  isStalled,
+  type MachineEvent,
+  type MachineState,
+  next,
+} from '../../../src/vm/machine-state.ts';
 
 const exit = { status: 137, at: 9, reason: { kind: 'killed', signal: 9 } } as const;
+const trouble = {
+  disk: 'root',
+  operation: 'write',
+  reason: 'No space left on device',
+  noSpace: true,
+  since: 3,
+  errors: 1,
+} as const;
 const states = {
   creating: { t: 'creating' },
   prelaunch: { t: 'prelaunch', pid: 1 },
   running: { t: 'running', pid: 1, startedAt: 5 },
-  paused: { t: 'paused', pid: 1, startedAt: 5 },
+  paused: { t: 'paused', pid: 1, startedAt: 5, asked: false, trouble: undefined },
   ending: { t: 'ending', pid: 1 },
   exited: { t: 'exited', pid: 1, exit: { ...exit, status: 0 } },
 } as const satisfies { readonly [T in MachineState['t']]: MachineState };
@@ -15,6 +29,8 @@ const events = {
   spawned: { t: 'spawned', pid: 1 },
   continued: { t: 'continued', at: 5 },
   stopped: { t: 'stopped' },
+  'pause-asked': { t: 'pause-asked' },
+  'io-failed': { t: 'io-failed', trouble },
   'end-begun': { t: 'end-begun' },
   'process-exited': { t: 'process-exited', exit },
 } as const satisfies { readonly [T in MachineEvent['t']]: MachineEvent };
@@ -26,7 +42,13 @@ const table: { readonly [S in MachineState['t']]: { readonly [E in MachineEvent[
   creating: { spawned: states.prelaunch, 'process-exited': exitedWith(0) },
   prelaunch: { continued: states.running, 'end-begun': states.ending, 'process-exited': exitedWith(1) },
   running: { stopped: states.paused, 'end-begun': states.ending, 'process-exited': exitedWith(1) },
-  paused: { continued: states.running, 'end-begun': states.ending, 'process-exited': exitedWith(1) },
+  paused: {
+    continued: states.running,
+    'pause-asked': { ...states.paused, asked: true },
+    'io-failed': { ...states.paused, trouble },
+    'end-begun': states.ending,
+    'process-exited': exitedWith(1),
+  },
   ending: { 'process-exited': exitedWith(1) },
   exited: {},
 };
@@ -44,6 +66,19 @@ void t.test('a resumed machine keeps the time at which it was started', (t) => {
   t.same(next(states.paused, { t: 'continued', at: 99 }), { t: 'running', pid: 1, startedAt: 5 });
   t.end();
 });
+
+void t.test(
+  'a pause that was asked for and a disk that fails come in either order, and end together',
+  (t) => {
+    const stopped = next(states.running, events.stopped);
+    const both = { ...states.paused, asked: true, trouble };
+    t.same(next(next(stopped, events['pause-asked']), events['io-failed']), both);
+    t.same(next(next(stopped, events['io-failed']), events['pause-asked']), both);
+    t.same(next(both, events.continued), states.running);
+    t.same([stopped, both, next(stopped, events['io-failed'])].map(isStalled), [false, false, true]);
+    t.end();
+  },
+);
 
 void t.test('whatever happens, an end is an end and a pid stays', (t) => {
   fc.assert(
