@@ -56,7 +56,7 @@ function firmware(input: QemuInput, fd: FdNumber): QemuOption[] {
 /** The variables are written by code in System Management Mode only; waking from S3 would lead around it. */
 const SECURE_FLASH: readonly QemuOption[] = [
   { flag: '-global', keys: { driver: 'cfi.pflash01', property: 'secure', value: true } },
-  { flag: '-global', keys: { driver: 'ICH9-LPC', property: 'disable_s3', value: true } },
+  { flag: '-global', keys: { driver: 'ICH9-LPC', property: 'disable_s3', value: 1 } },
 ];
 
 function bootOrder(input: QemuInput): QemuOption[] {

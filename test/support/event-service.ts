@@ -88,10 +88,10 @@ export class EventService {
     return this.of(id).map(({ topic }) => topic.replace('/tasks/', ''));
   }
 
-  /** The first event of a topic (`exit`) of a container, when it has come. */
-  async until(topic: string, id: string): Promise<ReceivedEvent> {
+  /** The first, or nth, event of a topic (`exit`) of a container, when it has come. */
+  async until(topic: string, id: string, nth = 1): Promise<ReceivedEvent> {
     for (;;) {
-      const event = this.of(id).find((candidate) => candidate.topic === `/tasks/${topic}`);
+      const event = this.of(id).filter((candidate) => candidate.topic === `/tasks/${topic}`)[nth - 1];
       if (event !== undefined) return event;
       await new Promise<void>((resolve) => this.#waiting.add(resolve));
     }
