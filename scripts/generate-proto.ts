@@ -17,8 +17,6 @@ interface GeneratedModule {
 }
 
 const isMetrics = (file: string): boolean => file.startsWith('metrics_');
-/** containerd's own services, which only commands call. */
-const isServices = (file: string): boolean => file.startsWith('services_');
 /** The sandbox API, and CRI's description of a pod that it carries. */
 const isSandbox = (file: string): boolean => file.startsWith('sandbox');
 /** containerd's own services, which only commands call. */

@@ -75,7 +75,8 @@ async function describeVm(host: Host, record: VmRecord, signal: AbortSignal): Pr
   } catch {
     const alive = qemu !== undefined && isAlive(host, { ...qemu, bootId: record.bootId });
     const { progress } = record;
-    const creating = progress !== undefined && shim !== undefined && isAlive(host, { ...shim, bootId: record.bootId });
+    const creating =
+      progress !== undefined && shim !== undefined && isAlive(host, { ...shim, bootId: record.bootId });
     const state = alive ? 'orphan' : creating ? progress : 'dead';
     return { namespace, id, name, state, pid: alive ? qemu.pid : 0, runDir };
   }

@@ -81,7 +81,10 @@ void t.test('bases, logs and directories', (t) => {
   t.match(judgeLogs(file, new Set(), facts), { t: 'remove' });
   t.match(judgeLogs(file, new Set(['b']), facts), { t: 'keep' });
 
-  const state = (more: object): RecordFact => ({ ...vm, state: { ...vm.state, ...more } as RecordFact['state'] });
+  const state = (more: object): RecordFact => ({
+    ...vm,
+    state: { ...vm.state, ...more } as RecordFact['state'],
+  });
   t.match(judgeRunDirectory(vm, facts), { t: 'remove', why: /VM "web" has ended/ });
   t.match(judgeRunDirectory(unreadable, facts), { t: 'keep', notable: true });
   t.match(judgeRunDirectory(state({ alive: 'shim' }), facts), { t: 'keep', notable: false });
@@ -93,38 +96,46 @@ void t.test('bases, logs and directories', (t) => {
   t.end();
 });
 
-void t.test('no VM can make a disk while things are removed, and what a killed collection left goes', async (t) => {
-  const host = new LinuxHost();
-  const native = loadNative();
-  const directory = tempDir(t);
-  const dataDir = join(directory, 'data');
-  const kubeletDir = join(directory, 'kubelet');
-  const disk = join(dataDir, 'pods', UID, 'vm');
-  for (const path of [disk, join(kubeletDir, 'pods'), join(dataDir, 'trash/1/old')])
-    mkdirSync(path, { recursive: true });
-  writeFileSync(join(disk, 'nvram.fd'), 'x');
-  const config = { stateDir: join(directory, 'state'), dataDir, kubeletDir };
-  const request: GarbageRequest = { config, graceMs: 0, containers: [], onWait: () => t.fail('nobody is there') };
+void t.test(
+  'no VM can make a disk while things are removed, and what a killed collection left goes',
+  async (t) => {
+    const host = new LinuxHost();
+    const native = loadNative();
+    const directory = tempDir(t);
+    const dataDir = join(directory, 'data');
+    const kubeletDir = join(directory, 'kubelet');
+    const disk = join(dataDir, 'pods', UID, 'vm');
+    for (const path of [disk, join(kubeletDir, 'pods'), join(dataDir, 'trash/1/old')])
+      mkdirSync(path, { recursive: true });
+    writeFileSync(join(disk, 'nvram.fd'), 'x');
+    const config = { stateDir: join(directory, 'state'), dataDir, kubeletDir };
+    const request: GarbageRequest = {
+      config,
+      graceMs: 0,
+      containers: [],
+      onWait: () => t.fail('nobody is there'),
+    };
 
-  const rename = host.rename.bind(host);
-  let renamed = 0;
-  host.rename = (from, to) => {
-    using other = host.open(join(dataDir, 'gc.lock'), openFlags.O_RDWR);
-    const [LOCK_SH, LOCK_NB] = [1, 4];
-    t.notOk(native.flock(other.fd, LOCK_SH | LOCK_NB), 'a VM has to wait');
-    renamed++;
-    rename(from, to);
-  };
-  t.match(findGarbage({ host, native }, request), [{ kind: 'pod disks', verdict: { t: 'remove' } }]);
-  t.same(readdirSync(join(dataDir, 'pods')), [UID], 'looking changes nothing');
-  await collectGarbage({ host, native }, request, AbortSignal.timeout(10_000));
-  t.equal(renamed, 1);
-  t.same(readdirSync(join(dataDir, 'pods')), []);
-  t.same(readdirSync(join(dataDir, 'trash')), []);
+    const rename = host.rename.bind(host);
+    let renamed = 0;
+    host.rename = (from, to) => {
+      using other = host.open(join(dataDir, 'gc.lock'), openFlags.O_RDWR);
+      const [LOCK_SH, LOCK_NB] = [1, 4];
+      t.notOk(native.flock(other.fd, LOCK_SH | LOCK_NB), 'a VM has to wait');
+      renamed++;
+      rename(from, to);
+    };
+    t.match(findGarbage({ host, native }, request), [{ kind: 'pod disks', verdict: { t: 'remove' } }]);
+    t.same(readdirSync(join(dataDir, 'pods')), [UID], 'looking changes nothing');
+    await collectGarbage({ host, native }, request, AbortSignal.timeout(10_000));
+    t.equal(renamed, 1);
+    t.same(readdirSync(join(dataDir, 'pods')), []);
+    t.same(readdirSync(join(dataDir, 'trash')), []);
 
-  mkdirSync(disk, { recursive: true });
-  writeFileSync(join(disk, 'root.qcow2'), 'no overlay');
-  const [found] = findGarbage({ host, native }, request);
-  t.match(found?.verdict, { t: 'keep', notable: true, why: /root.qcow2/ }, 'what cannot be read stays');
-  rmSync(disk, { recursive: true });
-});
+    mkdirSync(disk, { recursive: true });
+    writeFileSync(join(disk, 'root.qcow2'), 'no overlay');
+    const [found] = findGarbage({ host, native }, request);
+    t.match(found?.verdict, { t: 'keep', notable: true, why: /root.qcow2/ }, 'what cannot be read stays');
+    rmSync(disk, { recursive: true });
+  },
+);
