@@ -75,7 +75,7 @@ export async function createMachine(
   makeOwnDirectory(host, { key: 'data_dir', value: config.dataDir });
   const recorder = beginRecord(deps, request, names, cgroup, nicPlans);
 
-  using files = await openBootFiles(deps, request, recorder.update, signal);
+  using files = await openBootFiles(deps, request, (change) => recorder.update(change), signal);
   timeline.mark('disk-ready');
   const hasRootDisk = files.disk !== undefined;
   const drivePlace = { runDir: names.runDir, dataDir: config.dataDir, hasRootDisk };

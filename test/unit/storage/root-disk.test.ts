@@ -295,3 +295,55 @@ void t.test('what qemu-img says about an overlay', async (t) => {
     'backing-filename-format': 'qcow2',
   });
 });
+
+void t.test('a disk goes on over its own base when the image is another one now', async (t) => {
+  const bench = new Bench(t);
+  const directory = join(bench.dataDir, 'bases');
+  const visit = async (layers: readonly string[], rootDiskBytes?: number): Promise<RootDisk> => {
+    const image = bench.image();
+    const bases = { directory, mode: 'free', layers } as const;
+    try {
+      return await ensureOverlay(bench.host, bench.plan(POD), image, { rootDiskBytes, direct: false, bases });
+    } finally {
+      image.fd[Symbol.dispose]();
+    }
+  };
+  const close = ({ overlay, base }: RootDisk): void => {
+    overlay[Symbol.dispose]();
+    base[Symbol.dispose]();
+  };
+  const first = await visit([bench.rootfs], GIB);
+  const { ino } = statSync(bench.disk);
+  const inode = ({ base }: RootDisk): number => statSync(`/proc/self/fd/${base.fd}`).ino;
+  t.equal(inode(first), ino);
+  t.same(first.notes, []);
+  close(first);
+
+  rmSync(bench.disk);
+  makeRaw(bench.disk, 8 * 2 ** 20);
+  const second = await visit([bench.rootfs], 128 * 2 ** 20);
+  t.equal(inode(second), ino, 'not the new image');
+  t.match(second, { change: 'kept', made: { format: 'qcow2' }, virtualSize: GIB });
+  t.match(second.notes, [/image is another one now .*which is kept/, /keeps its 1073741824 bytes/]);
+  close(second);
+  t.equal(readdirSync(directory).length, 1);
+
+  rmSync(directory, { recursive: true });
+  await t.rejects(visit([bench.rootfs]), failed(/give the earlier image back.*delete the pod/));
+  t.equal(bench.host.openFds.size, 0);
+});
+
+void t.test('a disk that cannot be claimed is not touched', async (t) => {
+  const bench = new Bench(t);
+  await bench.visit();
+  const before = readFileSync(bench.plan().overlay);
+  const image = bench.image();
+  const claim = (): void => {
+    throw new Error('in use');
+  };
+  const request = { rootDiskBytes: GIB, direct: false, claim };
+  await t.rejects(ensureOverlay(bench.host, bench.plan(), image, request), { message: 'in use' });
+  t.ok(readFileSync(bench.plan().overlay).equals(before));
+  image.fd[Symbol.dispose]();
+  t.equal(bench.host.openFds.size, 0);
+});
