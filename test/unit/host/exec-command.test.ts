@@ -1,4 +1,4 @@
-import { existsSync, writeFileSync } from 'node:fs';
+import { constants, existsSync, writeFileSync } from 'node:fs';
 import { once } from 'node:events';
 import { watch } from 'node:fs';
 import { join } from 'node:path';
@@ -16,6 +16,16 @@ void t.test('a command runs with its input, in its directory, with nothing of ou
   t.equal((await host.exec('sh', ['-c', 'echo out; echo err >&2'])).stderr, 'err\n');
   const { stdout } = await host.exec('cat', ['/proc/self/environ']);
   t.strictSame(environmentEntries(stdout), ['LC_ALL=C', 'PATH=/usr/sbin:/usr/bin:/sbin:/bin']);
+});
+
+void t.test('descriptors of ours are the command’s 3 and 4', async (t) => {
+  const dir = tempDir(t);
+  const open = (name: string) => host.open(join(dir, name), constants.O_RDWR | constants.O_CREAT);
+  using a = open('a');
+  using b = open('b');
+  await host.exec('sh', ['-c', 'echo three >&3; echo four >&4'], { fds: [a.fd, b.fd] });
+  t.equal(host.readText(join(dir, 'a')), 'three\n');
+  t.equal(host.readText(join(dir, 'b')), 'four\n');
 });
 
 void t.test('large input to a command that does not read it is no fault', async (t) => {
