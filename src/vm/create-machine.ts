@@ -230,6 +230,7 @@ function beginRecord(
     cgroup: cgroup.path,
     qemu: undefined,
     shim: shim === undefined ? undefined : { pid: shim.pid, startTime: shim.startTime },
+    podUid: spec.owner.kind === 'pod' ? spec.owner.uid : undefined,
     rootDisk: undefined,
     progress: undefined,
     nics,

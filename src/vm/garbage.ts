@@ -45,6 +45,7 @@ export interface RecordFact {
         readonly vm: string;
         readonly namespace: string;
         readonly id: string;
+        readonly podUid: string | undefined;
         readonly rootDisk: string | undefined;
         readonly alive: 'shim' | 'QEMU' | undefined;
       };
@@ -85,7 +86,7 @@ export function judgePodDisks(disks: PodDisks, facts: NodeFacts): Verdict {
   if (disks.claimed) return keep('a VM has it open');
   for (const { runDir, state } of facts.records) {
     if (state.t === 'unreadable') return lookAt(`the record in ${runDir} cannot be read, and may name it`);
-    if (state.t === 'vm' && state.rootDisk?.startsWith(`${path}/`) === true)
+    if (state.t === 'vm' && (state.podUid === uid || state.rootDisk?.startsWith(`${path}/`) === true))
       return keep(`the record of ${state.vm} names it`);
   }
   if ('unknown' in facts.containers)

@@ -33,6 +33,8 @@ export interface VmRecord {
   readonly cgroup: string;
   readonly qemu: ProcessMark | undefined;
   readonly shim: ProcessMark | undefined;
+  /** The pod whose VM this is: everything in its directory of disks is left alone. */
+  readonly podUid: string | undefined;
   /** Where the root disk is kept; clean-up never touches it, and garbage collection leaves it alone. */
   readonly rootDisk: string | undefined;
   /** What takes long while the VM is made, for people. */

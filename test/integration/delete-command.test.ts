@@ -137,6 +137,7 @@ void t.test('delete by hand', async (t) => {
       cgroup: `/${shims.namespace}/${id}`,
       qemu: undefined,
       shim: undefined,
+      podUid: undefined,
       rootDisk: undefined,
       progress: undefined,
       nics: [],

@@ -44,6 +44,7 @@ const vm: RecordFact = {
     vm: 'VM "web"',
     namespace: 'k8s.io',
     id: 'c9',
+    podUid: undefined,
     rootDisk: `${disks.path}/vm/root.qcow2`,
     alive: undefined,
   },
@@ -53,12 +54,15 @@ const unreadable: RecordFact = {
   state: { t: 'unreadable', error: new VmError('Internal', 'not JSON') },
 };
 
+const state = (more: object): RecordFact => ({ ...vm, state: { ...vm.state, ...more } });
+
 void t.test('a pod’s disks go only when everything that could know it was asked', (t) => {
   t.match(judgePodDisks(disks, facts), { t: 'remove' });
   const kept: [Partial<PodDisks>, Partial<NodeFacts>, RegExp, boolean][] = [
     [{ unreadable: 'no' }, {}, /no/, true],
     [{ claimed: true }, {}, /has it open/, false],
     [{}, { records: [vm] }, /record of VM "web"/, false],
+    [{}, { records: [state({ podUid: UID, rootDisk: '/dev/sdb' })] }, /record of VM "web"/, false],
     [{}, { records: [unreadable] }, /cannot be read, and may name it/, true],
     [{}, { containers: { unknown: 'down' } }, /could not be asked.*down/, true],
     [{}, { containers: [{ namespace: 'n', id: UID, text: '' }] }, /container n\//, false],
@@ -81,10 +85,6 @@ void t.test('bases, logs and directories', (t) => {
   t.match(judgeLogs(file, new Set(), facts), { t: 'remove' });
   t.match(judgeLogs(file, new Set(['b']), facts), { t: 'keep' });
 
-  const state = (more: object): RecordFact => ({
-    ...vm,
-    state: { ...vm.state, ...more } as RecordFact['state'],
-  });
   t.match(judgeRunDirectory(vm, facts), { t: 'remove', why: /VM "web" has ended/ });
   t.match(judgeRunDirectory(unreadable, facts), { t: 'keep', notable: true });
   t.match(judgeRunDirectory(state({ alive: 'shim' }), facts), { t: 'keep', notable: false });
