@@ -94,6 +94,8 @@ void t.test('what cannot be gone on with is fetched anew', async (t) => {
   for (const etag of [() => undefined, () => 'W/"weak"', (i: number) => `"${i}"`]) {
     const server = await serve(t, { cutAfter: (i) => [100_000][i], etag });
     t.ok((await get(t, server)).bytes.equals(CONTENT));
+    const promised = etag(0)?.startsWith('"') === true;
+    t.same(server.asked, ['', promised ? 'bytes=100000-' : '']);
   }
   const shorter = CONTENT.subarray(50_000, 100_000);
   const server: FileServer = await serve(t, {
