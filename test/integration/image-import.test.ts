@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { chmodSync, copyFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { execa } from 'execa';
 import t from 'tap';
 import { criContainerd } from '../support/cri-containerd.ts';
@@ -116,11 +117,13 @@ void t.test('vmctl image import', async (t) => {
     const archive = join(dir, 'packed.tar');
     await execa(vmctl, ['image', 'pack', qcow2, '--name', 'example.test/packed:1', '--output', archive]);
     await containerd.ctr('-n', 'one', 'images', 'import', '--no-unpack', archive);
-    const before = await blobs('one');
     await imported(qcow2, '--name', 'example.test/imported:1', '--namespace', 'one');
-    t.same(await blobs('one'), before);
+    const { stdout } = await containerd.ctr('-n', 'one', 'images', 'ls');
+    const [packed, same] = [...stdout.matchAll(/sha256:[0-9a-f]{64}/g)].map(([digest]) => digest);
+    t.equal(same, packed, 'two names of one manifest');
+    // Beside it, ctr stores the archive's index, which is garbage from then on.
     await containerd.ctr('-n', 'one', 'images', 'rm', '--sync', 'example.test/packed:1');
-    t.same(await blobs('one'), before, 'the name that is left keeps them');
+    t.equal((await blobs('one')).length, 3, 'the name that is left keeps manifest, configuration and layer');
     await containerd.ctr('-n', 'one', 'images', 'rm', '--sync', 'example.test/imported:1');
     t.same(await blobs('one'), []);
   });
@@ -179,7 +182,8 @@ void t.test('vmctl image import', async (t) => {
     await refused([evil], 1, /backing file "\/etc\/passwd"/);
     writeFileSync(evil, 'no disk\n');
     await refused([evil], 1, /neither a qcow2 image nor a raw disk/);
-    await refused([join(dir, 'guest.img.gz'), '--max-size', '1Mi'], 1, /larger than --max-size 1Mi/);
+    writeFileSync(evil, gzipSync(Buffer.alloc(8 * 2 ** 20)));
+    await refused([evil, '--max-size', '1Mi'], 1, /larger than --max-size 1Mi/);
     await refused([join(dir, 'none')], 3, /none/);
     await refused([], 2, /exactly one file or URL/);
     await refused([qcow2, '--checksum', 'md5:00'], 2, /is no SHA-256/);
