@@ -105,6 +105,7 @@ interface Fields extends Readonly<Record<string, unknown>> {
   readonly bus?: string;
   readonly addr?: string;
   readonly port?: string;
+  readonly 'scsi-id'?: number;
 }
 
 function jsonOf(input: QemuInput, flag: string): Fields[] {
@@ -132,7 +133,7 @@ void t.test('no two devices or nodes share an address or a name', (t) => {
     const devices = jsonOf(input, '-device');
     expectDistinct(
       devices.flatMap(({ bus, addr, port, ...rest }) =>
-        bus === undefined ? [] : [`${bus} ${addr ?? port ?? String(rest['scsi-id'] ?? '')}`],
+        bus === undefined ? [] : [`${bus} ${addr ?? port ?? rest['scsi-id'] ?? ''}`],
       ),
     );
     expectDistinct(devices.map(({ id }) => id));
