@@ -3,6 +3,8 @@
  *
  *     node scripts/run-tests.ts unit|integration|chaos|testbed|all [part of a path] [--jobs N]
  *
+ * `chaos` also takes `--seed N` and `--rounds M`, to repeat a failure or to run for longer.
+ *
  * Exit status 0 only if something ran and nothing failed. A skipped or to-do test counts as failed.
  */
 import { spawn } from 'node:child_process';
@@ -24,7 +26,8 @@ interface Suite {
 const suites: Readonly<Record<string, Suite>> = {
   unit: { timeout: 120, jobs: availableParallelism() },
   integration: { timeout: 900, jobs: 1 },
-  chaos: { timeout: 1800, jobs: 1 },
+  // As many rounds as somebody has time for.
+  chaos: { timeout: 12 * 3600, jobs: 1 },
   testbed: { timeout: 900, jobs: 1 },
 };
 
@@ -38,7 +41,7 @@ interface Tally {
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
-    options: { jobs: { type: 'string' } },
+    options: { jobs: { type: 'string' }, seed: { type: 'string' }, rounds: { type: 'string' } },
     allowPositionals: true,
   });
   const [kind = '', filter = ''] = positionals;
@@ -50,11 +53,13 @@ async function main(): Promise<number> {
     !(jobs === undefined || jobs >= 1)
   ) {
     console.error(
-      `usage: node scripts/run-tests.ts ${Object.keys(suites).join('|')}|all [part of a path] [--jobs N]`,
+      `usage: node scripts/run-tests.ts ${Object.keys(suites).join('|')}|all [part of a path] [--jobs N] [--seed N] [--rounds N]`,
     );
     return 2;
   }
 
+  if (values.seed !== undefined) process.env['VMSHIM_CHAOS_SEED'] = values.seed;
+  if (values.rounds !== undefined) process.env['VMSHIM_CHAOS_ROUNDS'] = values.rounds;
   const tally: Tally = { passed: 0, failed: 0 };
   for (const name of names) {
     const suite = suites[name];

@@ -1,4 +1,6 @@
-import { globSync } from 'node:fs';
+import { globSync, readFileSync, rmdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { createCgroup, removeCgroup } from '../../src/host/cgroup.ts';
 import { detectCgroupLayout } from '../../src/host/cgroup-layout.ts';
 import { type Cgroup, planCgroup } from '../../src/host/cgroup-plan.ts';
@@ -26,6 +28,16 @@ export class PodCgroups implements AsyncDisposable {
   /** Cgroups of containers that are still there; a pod's own is kubelet's to remove. */
   left(): string[] {
     return this.#root.dirs.flatMap(({ dir }) => globSync(`${dir}/pod*/*/`)).map((path) => `cgroup ${path}`);
+  }
+
+  /** As when the node boots again, after all processes are gone. */
+  async reboot(): Promise<void> {
+    for (const dir of this.#root.dirs.flatMap(({ dir }) => globSync(`${dir}/pod*/*`))) {
+      if (!statSync(dir).isDirectory()) continue;
+      // One that was killed is in its cgroup until somebody has reaped it.
+      while (readFileSync(join(dir, 'cgroup.procs'), 'utf8') !== '') await delay(5);
+      rmdirSync(dir);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -129,9 +129,12 @@ export async function criReady(cri: CriClient): Promise<void> {
   }
 }
 
-/** Makes the test guest's image known to pods. */
-export async function importGuest({ containerd, cri }: Pick<CriNode, 'containerd' | 'cri'>): Promise<void> {
-  const guest = await vmImage();
+/** Makes the test guest's image known to pods, or what is to take its name. */
+export async function importGuest(
+  { containerd, cri }: Pick<CriNode, 'containerd' | 'cri'>,
+  image?: Image,
+): Promise<void> {
+  const guest = image ?? (await vmImage());
   await importImage(containerd, cri, guest.archive, guest.name);
 }
 

@@ -41,7 +41,12 @@ async function build(): Promise<Guest> {
   };
 }
 
-async function buildGuest(): Promise<string> {
-  const { stdout } = await promisify(execFile)(join(scripts, 'build-guest'));
+/** An initrd with fio in it, for kernel boot. Needs fio on this machine. */
+export function fioInitrd(): Promise<string> {
+  return buildGuest('fio');
+}
+
+async function buildGuest(...what: string[]): Promise<string> {
+  const { stdout } = await promisify(execFile)(join(scripts, 'build-guest'), what);
   return stdout.trim();
 }

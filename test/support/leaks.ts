@@ -30,14 +30,18 @@ export async function leaks(
   }
 }
 
-/** Shims and QEMUs whose environment, command line or open files name the directory, apart from containerd itself. */
 function processes(directory: string): string[] {
+  return processesOf(directory).map(({ pid, command }) => `process ${pid}: ${command.slice(0, 120)}`);
+}
+
+/** Shims and QEMUs whose environment, command line or open files name the directory, apart from containerd itself. */
+export function processesOf(directory: string): { pid: number; command: string }[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
     .flatMap((pid) => {
       const command = read(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').trim();
       const ours = /containerd-shim|shim\.cjs|qemu-system/.test(command) && belongsTo(pid, directory);
-      return ours ? [`process ${pid}: ${command.slice(0, 120)}`] : [];
+      return ours ? [{ pid: Number(pid), command }] : [];
     });
 }
 

@@ -267,7 +267,21 @@ export class ShimClient {
 
 /** Resolves when a process that is not our child has ended; the kernel tells only parents. */
 export async function processEnded(pid: number): Promise<void> {
-  while (commandLine(pid) !== '') await delay(5);
+  while (holdsFiles(pid)) await delay(5);
+}
+
+/**
+ * A process that is ending loses its memory, and its arguments with it, before its files; and its first thread may be a
+ * zombie while others still hold them. Field 20 of proc_pid_stat(5) counts the threads.
+ */
+function holdsFiles(pid: number): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return !/^[ZX]$/.test(fields[0] ?? '') || Number(fields[20 - 3]) > 1;
+  } catch {
+    return false;
+  }
 }
 
 /** Arguments of a process separated by blanks; empty for one that has ended, also when nobody has reaped it yet. */

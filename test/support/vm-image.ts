@@ -26,6 +26,12 @@ export async function netVmImage(): Promise<VmImage> {
   return await packGuest('net-guest', { ...net, initrd: netInitrd });
 }
 
+/** Another disk under the name of `vmImage`, as when somebody has pushed a new build to the tag. */
+export async function movedVmImage(): Promise<VmImage> {
+  const files = await guest();
+  return await packGuest('guest', { ...files, qcow2: files.raw }, 'moved-guest');
+}
+
 /** The files of a guest, in a directory of the cache whose name tells it from others. */
 export interface GuestFiles {
   readonly qcow2: string;
@@ -34,12 +40,13 @@ export interface GuestFiles {
   readonly cmdline: string;
 }
 
-/** Packs a guest once and keeps it in the cache. */
+/** Packs a guest once and keeps it in the cache, under the name `file`. */
 export async function packGuest(
   which: string,
   { qcow2, kernel, initrd, cmdline }: GuestFiles,
+  file = which,
 ): Promise<VmImage> {
-  const archive = join(repository, '.cache/images', `${basename(dirname(qcow2))}-${which}.tar`);
+  const archive = join(repository, '.cache/images', `${basename(dirname(qcow2))}-${file}.tar`);
   const name = `example.test/${which}:1`;
   if (!existsSync(archive)) {
     mkdirSync(dirname(archive), { recursive: true });
