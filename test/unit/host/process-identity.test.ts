@@ -1,5 +1,8 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { buildAddon } from '../../../scripts/build-addon.ts';
 import { killIdentity } from '../../../src/host/kill-identity.ts';
@@ -57,6 +60,27 @@ void t.test('alive is that process, this boot, and not a zombie', async (t) => {
   t.equal(readIdentity(host, sleeper.pid), undefined);
   t.equal(isAlive(host, identity), false);
 });
+
+void t.test(
+  'a process whose first thread has ended lives as long as another one, and holds its files',
+  async (t) => {
+    // exit(2), unlike exit_group(2), ends the calling thread alone.
+    const script = `
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(60,)).start()
+ctypes.CDLL(None).syscall(60, 0)`;
+    const process = spawn('python3', ['-c', script], { stdio: 'ignore' });
+    const exited = once(process, 'exit');
+    t.teardown(() => process.kill('SIGKILL'));
+    const pid = process.pid ?? 0;
+    while (readIdentity(host, pid)?.state !== 'Z') await delay(5);
+    const identity = identify(pid);
+    t.equal(isAlive(host, identity), true);
+    process.kill('SIGKILL');
+    await exited;
+    t.equal(isAlive(host, identity), false);
+  },
+);
 
 void t.test('exactly that process is killed', async (t) => {
   const sleeper = startSleeper(t);
