@@ -1,4 +1,5 @@
-import { mkdirSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseConfig } from '../../../src/core/config.ts';
 import { parseVmSpec } from '../../../src/core/parse-spec.ts';
@@ -11,22 +12,21 @@ import { Timeline } from '../../../src/vm/timeline.ts';
 /**
  * What a shim does for the disks of its one VM, once, as the first and only time in its process: finds the image's disk,
  * makes the overlay and the guest data drive. Prints the two times in milliseconds as JSON.
- * Arguments: the directory of an unpacked image, and one for everything else.
+ * Arguments: the directory of an unpacked image, and that of a node, which has run pods before or is new.
  */
 const [rootfs = '', directory = ''] = process.argv.slice(2);
 const config = parseConfig(
   `accel = "tcg"\nstate_dir = "${directory}/vms"\ndata_dir = "${directory}/data"\n`,
   'bench',
 );
-const runDir = join(directory, 'run');
-mkdirSync(runDir);
+const runDir = mkdtempSync(join(directory, 'run-'));
 const host = new LinuxHost();
 const native = loadNative();
 // A pod's: its disk goes to the data directory.
 const annotations = {
   'io.kubernetes.cri.container-type': 'container',
   'io.kubernetes.cri.sandbox-id': 'bench',
-  'io.kubernetes.cri.sandbox-uid': '5f0c8b1e-6f1c-4a2e-9d36-2f8a3c1d7e90',
+  'io.kubernetes.cri.sandbox-uid': randomUUID(),
   'io.kubernetes.cri.sandbox-name': 'bench',
   'io.kubernetes.cri.sandbox-namespace': 'bench',
   'io.kubernetes.cri.container-name': 'vm',

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
 import { Samples } from '../samples.ts';
 
@@ -19,12 +19,11 @@ export function measurePrepare(directory: string, qcow2: string, rounds: number)
   mkdirSync(join(rootfs, 'disk'), { recursive: true });
   copyFileSync(qcow2, join(rootfs, 'disk/disk.qcow2'));
   const time = { disk: new Samples(), drive: new Samples(), both: new Samples() };
+  const place = mkdtempSync(join(directory, 'prepare-'));
   for (let round = 0; round <= rounds; round++) {
-    const place = mkdtempSync(join(directory, 'prepare-'));
     const program = join(import.meta.dirname, 'prepare-once.ts');
     const said = execFileSync(process.execPath, [program, rootfs, place], { encoding: 'utf8' });
-    rmSync(place, { recursive: true });
-    // The first one only warms caches.
+    // The first one warms caches, and makes what a node makes once.
     if (round === 0) continue;
     const { disk, drive } = JSON.parse(said) as { disk: number; drive: number };
     time.disk.add(disk);
