@@ -1,6 +1,10 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { createCgroup, joinCgroup, removeCgroup } from '../../../src/host/cgroup.ts';
+import { detectCgroupLayout } from '../../../src/host/cgroup-layout.ts';
+import { planCgroup } from '../../../src/host/cgroup-plan.ts';
+import { LinuxHost } from '../../../src/host/linux-host.ts';
 import type { Containerd } from '../../support/containerd.ts';
 import { ctrRun } from '../../support/ctr-run.ts';
 import { ExpectText } from '../../support/expect-text.ts';
@@ -45,7 +49,10 @@ export class FioGuest {
     });
   }
 
-  /** QEMU as one starts it by hand: an overlay of `qemu-img create` over the same disk, with the same cache and aio. */
+  /**
+   * QEMU as one starts it by hand: an overlay of `qemu-img create` over the same disk, with the same cache and aio. It gets a
+   * cgroup beside that of ours, or what else a busy machine does would take CPU from the one and not from the other.
+   */
   static async raw(scope: BenchScope, directory: string, image: BenchImage): Promise<FioGuest> {
     const overlay = join(directory, 'raw-overlay.qcow2');
     execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', image.qcow2, '-F', 'qcow2', overlay]);
@@ -57,7 +64,12 @@ export class FioGuest {
       ...['-device', 'virtio-blk-pci,drive=disk'],
     ];
     const qemu = spawn('qemu-system-x86_64', args, { stdio: ['pipe', 'pipe', 'inherit'] });
+    const host = new LinuxHost();
+    const cgroup = planCgroup(detectCgroupLayout(host), '/default/fio-raw', 'raw');
+    createCgroup(host, cgroup);
+    scope.defer(() => removeCgroup(host, cgroup, AbortSignal.timeout(10_000)));
     scope.defer(() => end(qemu));
+    joinCgroup(host, cgroup, qemu.pid ?? 0);
     return await FioGuest.#booted(new ExpectText(qemu.stdout), (line) => void qemu.stdin.write(`${line}\n`));
   }
 
