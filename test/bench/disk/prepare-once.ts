@@ -3,6 +3,7 @@ import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseConfig } from '../../../src/core/config.ts';
 import { parseVmSpec } from '../../../src/core/parse-spec.ts';
+import { textLogger } from '../../../src/core/logger.ts';
 import { LinuxHost } from '../../../src/host/linux-host.ts';
 import { loadNative } from '../../../src/host/native.ts';
 import { openBootFiles } from '../../../src/vm/boot-files.ts';
@@ -36,7 +37,7 @@ const spec = parseVmSpec({ id: 'bench', namespace: 'k8s.io', spec: { annotations
 
 const began = performance.now();
 using files = await openBootFiles(
-  { host, native },
+  { host, native, log: textLogger(() => undefined, { debug: false }) },
   {
     spec,
     config,
@@ -47,6 +48,7 @@ using files = await openBootFiles(
     shimSocket: '',
     timeline: new Timeline(),
   },
+  () => undefined,
   new AbortController().signal,
 );
 const disk = performance.now();
