@@ -19,13 +19,13 @@ const repository = join(import.meta.dirname, '..');
 interface Suite {
   /** Seconds per file. Only a hung test reaches it: tests wait for events, on machines that differ tenfold. */
   readonly timeout: number;
-  /** Files at a time. Integration tests share the machine's containerd, its network and its two CPUs. */
+  /** Files at a time. Every integration test has a containerd, directories and network namespaces of its own. */
   readonly jobs: number;
 }
 
 const suites: Readonly<Record<string, Suite>> = {
   unit: { timeout: 120, jobs: availableParallelism() },
-  integration: { timeout: 900, jobs: 1 },
+  integration: { timeout: 900, jobs: availableParallelism() },
   // As many rounds as somebody has time for.
   chaos: { timeout: 12 * 3600, jobs: 1 },
   testbed: { timeout: 900, jobs: 1 },
