@@ -30,7 +30,7 @@ if (missing.length > 0 || process.getuid?.() !== 0) {
   );
   process.exit(1);
 }
-const plan = values.quick ? { rounds: 1, seconds: 1, starts: 5 } : { rounds: 5, seconds: 2, starts: 20 };
+const plan = values.quick ? { rounds: 1, seconds: 1, starts: 5 } : { rounds: 4, seconds: 2, starts: 20 };
 
 const loadBefore = loadavg()[0] ?? 0;
 const results: DiskResults = await (async () => {

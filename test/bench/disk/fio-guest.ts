@@ -87,7 +87,12 @@ export class FioGuest {
     const from = this.#console.text.length;
     // Of fio's terse format: KiB/s and operations per second, read and written.
     this.#type(`fio ${words.join(' ')} 2>&1 | cut -d ';' -f 7,8,48,49`);
-    const [, ...said] = await this.#console.until(/^(\d+);(\d+);(\d+);(\d+)\r?$/m, from);
+    // Up to the prompt, or the next line would be typed into what this one still says.
+    const [all, ...said] = await this.#console.until(
+      /(?:(\d+);(\d+);(\d+);(\d+)|fio: .*)\r?\n[^]*vmguest# /,
+      from,
+    );
+    if (all.includes('fio: ')) throw new Error(`fio failed in the guest: ${all}`);
     const [readKib = 0, readIops = 0, writeKib = 0, writeIops = 0] = said.map(Number);
     return { kib: readKib + writeKib, iops: readIops + writeIops };
   }
