@@ -2,13 +2,13 @@
  * One listening socket for every TCP port of a network namespace's loopback. Part of vmshim.c's one compilation.
  */
 #pragma once
+#include "bpf.h"
 #include "values.h"
 
 #include <arpa/inet.h>
 #include <linux/bpf.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 
 /* On a port that the kernel chooses, for both IP families unless the kernel has only the older one. */
 static napi_value listen_tcp(napi_env env, napi_callback_info info) {
@@ -30,13 +30,6 @@ static napi_value listen_tcp(napi_env env, napi_callback_info info) {
   return js_int(env, fd);
 }
 
-static int bpf_call(enum bpf_cmd command, union bpf_attr *attr) {
-  return (int)syscall(SYS_bpf, command, attr, sizeof *attr);
-}
-
-/* One instruction of the BPF machine (Documentation/bpf/standardization/instruction-set.rst). */
-#define INSN(op, to, from, distance, constant)                                                     \
-  (struct bpf_insn) { .code = (op), .dst_reg = (to), .src_reg = (from), .off = (distance), .imm = (constant) }
 #define LOAD_FIELD(to, field) \
   INSN(BPF_LDX | BPF_MEM | BPF_W, to, BPF_REG_6, offsetof(struct bpf_sk_lookup, field), 0)
 #define COPY(to, from) INSN(BPF_ALU64 | BPF_MOV | BPF_X, to, from, 0, 0)

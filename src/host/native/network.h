@@ -2,6 +2,7 @@
  * System calls on network interfaces: TUN/TAP and packet sockets. Part of vmshim.c's one compilation.
  */
 #pragma once
+#include "classic-filter.h"
 #include "values.h"
 
 #include <arpa/inet.h>
@@ -71,7 +72,10 @@ static bool get_filter(napi_env env, napi_value value, struct filter *filter) {
   return true;
 }
 
-/* Of all queues of a TAP, for what goes to the guest; the TAP keeps a copy. */
+/*
+ * For what goes to the guest, of all queues; the TAP keeps the program. Not TUNATTACHFILTER: with it the kernel keeps the caller's pointer to the program and reads it anew whenever a queue is
+ * enabled, in the address space of whoever enables it; QEMU ends by an assertion then.
+ */
 static napi_value tun_attach_filter(napi_env env, napi_callback_info info) {
   napi_value argv[2];
   struct filter filter;
@@ -79,7 +83,13 @@ static napi_value tun_attach_filter(napi_env env, napi_callback_info info) {
   if (!get_args(env, info, 2, argv) || !get_fd(env, argv[0], "fd", &fd) || !get_filter(env, argv[1], &filter)) {
     return NULL;
   }
-  return nothing_or_throw(env, ioctl(fd, TUNATTACHFILTER, &filter.program), "TUNATTACHFILTER");
+  int program = load_filter(&filter.program);
+  if (program < 0) return throw_errno(env, errno, "BPF_PROG_LOAD");
+  int result = ioctl(fd, TUNSETFILTEREBPF, &program);
+  int error = errno;
+  close(program);
+  errno = error;
+  return nothing_or_throw(env, result, "TUNSETFILTEREBPF");
 }
 
 /* ---- packet sockets (packet(7)) ---- */
