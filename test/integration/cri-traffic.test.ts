@@ -96,7 +96,7 @@ void t.test('pods reach each other, the node and containers', async (t) => {
         /Combined:\s+(\d+)[^]*Combined:\s+(\d+)/,
       );
       t.same([Number(most), Number(current)], [queues, queues], 'one queue per vCPU is in use');
-      const [, mtu] = await console.ask('echo "mtu=$(cat /sys/class/net/eth0/mtu)"', /mtu=(\d+)/);
+      const [, mtu] = await console.ask('echo "mtu=$(cat /sys/class/net/eth0/mtu)"', /mtu=(\d+)\r?\n/);
       t.equal(Number(mtu), way.mtu, 'the guest has the MTU of its network');
 
       const [link] = JSON.parse(
