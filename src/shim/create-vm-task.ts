@@ -1,4 +1,5 @@
 import { parseVmSpec } from '../core/parse-spec.ts';
+import type { Host } from '../host/host.ts';
 import { createMachine } from '../vm/create-machine.ts';
 import { vmNames } from '../vm/names.ts';
 import { taskMetrics } from './task-metrics.ts';
@@ -48,7 +49,7 @@ export async function createVmTask(
       bundle: request.bundle,
       rootfs: rootfsOf(request.bundle, request.rootfs, bundle),
       netns,
-      resolvConf: bundle.resolvConf ?? sandbox?.resolvConf,
+      resolvConf: podResolvConf(host, bundle.resolvConf, sandbox?.resolvConf),
       shimSocket: deps.shimSocket,
       timeline,
     },
@@ -86,4 +87,18 @@ export async function createVmTask(
   for (const warning of machine.facts.warnings) log.warn(warning, { id });
   task.own(undo.move());
   return task;
+}
+
+/**
+ * The container's own mount, else what the sandbox says. containerd 1.7 names a file of its own that it never made where the
+ * shim makes the sandbox, and a bind mount of it has become a directory when the container starts again.
+ */
+function podResolvConf(
+  host: Host,
+  mounted: string | undefined,
+  ofSandbox: string | undefined,
+): string | undefined {
+  if (mounted === undefined || ofSandbox === undefined) return mounted ?? ofSandbox;
+  const kind = host.inspect(mounted)?.kind;
+  return kind === undefined || kind === 'directory' ? ofSandbox : mounted;
 }
