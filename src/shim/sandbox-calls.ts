@@ -94,7 +94,8 @@ export class SandboxCalls {
     sandbox.beginStop();
     await this.#pod.releaseAll();
     sandbox.end(SIGKILL);
-    this.#shutdown();
+    // After the answer is on its way: containerd takes a connection that closes before it for a failure.
+    setImmediate(() => this.#shutdown());
   }
 }
 

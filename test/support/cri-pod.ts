@@ -176,7 +176,13 @@ export class CriPod {
     const { containers } = await cri.call('ListContainers', { filter: { podSandboxId: this.id } });
     await this.stop();
     for (const { id } of containers) await cri.call('RemoveContainer', { containerId: id });
-    await cri.call('RemovePodSandbox', { podSandboxId: this.id });
+    try {
+      await cri.call('RemovePodSandbox', { podSandboxId: this.id });
+    } catch (error) {
+      // containerd 2.1 may ask a sandbox that has just ended with its shim; kubelet asks again.
+      if (!/ttrpc: closed/.test(String(error))) throw error;
+      await cri.call('RemovePodSandbox', { podSandboxId: this.id });
+    }
   }
 
   /** What kubelet mounts into every container; none of it is a volume of the user's. */
