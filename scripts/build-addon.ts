@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { basename, join, relative } from 'node:path';
 
 const root = join(import.meta.dirname, '..');
-const sources = ['vmshim.c', 'loopback.h', 'network.h', 'readable.h', 'values.h'].map(
+const sources = ['vmshim.c', 'lock.h', 'loopback.h', 'network.h', 'readable.h', 'values.h'].map(
   (name) => `src/host/native/${name}`,
 );
 const compilerFlags = [

@@ -107,6 +107,7 @@ function describe(status: VmStatus, nics: readonly Nic[]): string {
     ],
     ['accelerator', `${status.accel ?? ''}: ${status.accelReason ?? ''}`],
     ['network', status.network ?? ''],
+    ['NUMA', status.numa ?? ''],
     ...(status.traffic ?? []).map((nic): [string, string] => ['traffic', describeTraffic(nic)]),
     ...nics.flatMap(describeNic),
     ['uuid', status.uuid ?? ''],

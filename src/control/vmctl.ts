@@ -11,6 +11,7 @@ import { imageCommand } from './image-command.ts';
 import { listCommand } from './list-command.ts';
 import { resumeCommand } from './resume-command.ts';
 import { screenshotCommand } from './screenshot-command.ts';
+import { numaCommand } from './numa-command.ts';
 import { statusCommand } from './status-command.ts';
 import { vncCommand } from './vnc-command.ts';
 
@@ -23,6 +24,7 @@ const COMMANDS: readonly Command[] = [
   resumeCommand,
   imageCommand,
   gcCommand,
+  numaCommand,
   completionCommand,
 ];
 

@@ -7,6 +7,7 @@ import {
   parseClock,
   parseCpuModel,
   parseDiskBus,
+  parseCpuPinning,
   parseFirmware,
   parseGuestDataKind,
   parseGuestNetworkSource,
@@ -19,6 +20,7 @@ import {
   parseRootKey,
   parseSwitch,
   parseVideo,
+  parseNumaChoice,
 } from './parse-choices.ts';
 import {
   HOSTNAME_TYPE,
@@ -149,6 +151,22 @@ export const ANNOTATIONS = {
     description:
       'What happens when a disk fails on the node: the guest stops until it works again, or sees the error. A full file system stops the guest in both cases.',
     parse: parseIoErrorPolicy,
+  },
+  numa: {
+    type: 'auto, none, spread, the number of a node, or near: and the name of a network interface of the host',
+    default: '`numa.placement` of the config file (auto)',
+    example: 'near:ens1f0',
+    description:
+      'Memory node of the host that the VM runs on: chosen; any, unbound; several, which the guest sees as NUMA nodes; this one; or the one next to that device.',
+    parse: parseNumaChoice,
+  },
+  'cpu-pinning': {
+    type: 'shared or dedicated',
+    default: 'shared',
+    example: 'dedicated',
+    description:
+      'Whether the VM shares the CPUs of its node with others, or each of its vCPUs has a CPU alone, on cores that no other VM uses.',
+    parse: parseCpuPinning,
   },
   network: {
     type: 'user, none, pod, tap or netns',

@@ -1,4 +1,5 @@
 import { parse, TomlError } from 'smol-toml';
+import { parseCpuList } from './cpu-list.ts';
 import { VmError } from './errors.ts';
 import { suggestName } from './nearest-name.ts';
 import {
@@ -10,13 +11,15 @@ import {
   type KeepBase,
   parseKeepBase,
   parseMachine,
+  parseNumaOverflow,
+  parseNumaPlacement,
   type BareNetworkMode,
   parseBareNetworkMode,
 } from './parse-choices.ts';
 import { formatBytes, MIB, parseQuantity } from './quantity.ts';
 import { show } from './spec-field.ts';
 import { type TomlLines, tomlLines } from './toml-lines.ts';
-import type { AccelChoice, CpuModel, FirmwareKind, MachineKind } from './vm-spec.ts';
+import type { AccelChoice, CpuModel, FirmwareKind, MachineKind, NumaOverflow } from './vm-spec.ts';
 
 /** What the node's administrator decides, complete: every key has a default. */
 export interface Config {
@@ -55,6 +58,7 @@ export interface Config {
     readonly uefiSecureCode: string;
     readonly uefiSecureVars: string;
   };
+  readonly numa: NumaConfig;
   /** What a VM gets where neither its annotations nor its limits say otherwise. */
   readonly defaults: {
     readonly machine: MachineKind;
@@ -65,6 +69,20 @@ export interface Config {
     /** For bare containers and pods in the node's own network. */
     readonly network: BareNetworkMode;
   };
+}
+
+/** How VMs are placed on the memory nodes of the host. */
+export interface NumaConfig {
+  /** What a VM without the annotation gets. */
+  readonly placement: 'auto' | 'none';
+  /** vCPUs per CPU of a node; above 1 CPUs are oversubscribed. */
+  readonly cpuThreshold: number;
+  /** Part of a node's memory that VMs may take, from 0 to 1. */
+  readonly memoryThreshold: number;
+  /** What becomes of a VM that fits no single node. */
+  readonly overflow: NumaOverflow;
+  /** CPUs for VMs that ask for CPUs of their own; no other VM gets them. */
+  readonly dedicatedCpus: readonly number[];
 }
 
 /** One key: what a value is (the end of "must be …"), and its reader, which gives undefined for a wrong value. */
@@ -100,6 +118,17 @@ const SCHEMA = {
     // With the keys of Microsoft enrolled, by which the loaders of Windows and of most distributions are signed.
     uefi_secure_vars: path('/usr/share/OVMF/OVMF_VARS_4M.ms.fd'),
   },
+  numa: {
+    placement: word('auto or none', 'auto' as const, parseNumaPlacement),
+    cpu_threshold: fraction('a number above 0, at most 64', 4, 64),
+    memory_threshold: fraction('a number above 0, at most 1', 0.9, 1),
+    overflow: word('spread, float or refuse', 'spread', parseNumaOverflow),
+    dedicated_cpus: {
+      type: 'a list of CPUs such as "4-15,20"',
+      fallback: [] as readonly number[],
+      parse: (value: unknown) => (typeof value === 'string' ? parseCpuList(value) : undefined),
+    },
+  },
   defaults: {
     machine: word('q35 or microvm', 'q35', parseMachine),
     cpus: number(`a whole number from 1 to ${MAX_VCPUS}`, 1, isVcpus),
@@ -123,9 +152,11 @@ export function parseConfig(toml: string, origin: string): Config {
   root.expectOnly(SCHEMA);
   const [log, firmware, defaults] = [root.table('console'), root.table('firmware'), root.table('defaults')];
   const network = root.table('network');
+  const numa = root.table('numa');
   log.expectOnly(SCHEMA.console);
   network.expectOnly(SCHEMA.network);
   firmware.expectOnly(SCHEMA.firmware);
+  numa.expectOnly(SCHEMA.numa);
   defaults.expectOnly(SCHEMA.defaults);
   return {
     qemu: root.read('qemu', SCHEMA.qemu),
@@ -146,6 +177,13 @@ export function parseConfig(toml: string, origin: string): Config {
       uefiVars: firmware.read('uefi_vars', SCHEMA.firmware.uefi_vars),
       uefiSecureCode: firmware.read('uefi_secure_code', SCHEMA.firmware.uefi_secure_code),
       uefiSecureVars: firmware.read('uefi_secure_vars', SCHEMA.firmware.uefi_secure_vars),
+    },
+    numa: {
+      placement: numa.read('placement', SCHEMA.numa.placement),
+      cpuThreshold: numa.read('cpu_threshold', SCHEMA.numa.cpu_threshold),
+      memoryThreshold: numa.read('memory_threshold', SCHEMA.numa.memory_threshold),
+      overflow: numa.read('overflow', SCHEMA.numa.overflow),
+      dedicatedCpus: numa.read('dedicated_cpus', SCHEMA.numa.dedicated_cpus),
     },
     defaults: {
       machine: defaults.read('machine', SCHEMA.defaults.machine),
@@ -242,6 +280,14 @@ function number(type: string, fallback: number, accepts: (value: number) => bool
     fallback,
     parse: (value) =>
       typeof value === 'number' && Number.isInteger(value) && accepts(value) ? value : undefined,
+  };
+}
+
+function fraction(type: string, fallback: number, most: number): Key<number> {
+  return {
+    type,
+    fallback,
+    parse: (value) => (typeof value === 'number' && value > 0 && value <= most ? value : undefined),
   };
 }
 

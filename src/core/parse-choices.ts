@@ -1,6 +1,15 @@
 import type { GuestDataKind, GuestNetworkSource } from './guest-data-spec.ts';
 import type { DiskBus, IoErrorPolicy, NicModel, VideoModel } from './hardware-spec.ts';
-import type { AccelChoice, CpuModel, FirmwareKind, MachineKind, NetworkSpec } from './vm-spec.ts';
+import type {
+  AccelChoice,
+  CpuModel,
+  CpuPinning,
+  FirmwareKind,
+  MachineKind,
+  NetworkSpec,
+  NumaChoice,
+  NumaOverflow,
+} from './vm-spec.ts';
 
 /** Readers of the words that config file and annotations have in common; undefined for what is no such word. */
 
@@ -38,6 +47,18 @@ const parseVideoModel = oneOf<VideoModel>(['none', 'std', 'virtio']);
 /** OpenStack images name `qxl` for SPICE, which is not here; every driver for it drives a standard VGA as well. */
 export function parseVideo(text: string): VideoModel | undefined {
   return text === 'qxl' ? 'std' : parseVideoModel(text);
+}
+
+export const parseCpuPinning = oneOf<CpuPinning>(['shared', 'dedicated']);
+export const parseNumaOverflow = oneOf<NumaOverflow>(['spread', 'float', 'refuse']);
+export const parseNumaPlacement = oneOf<'auto' | 'none'>(['auto', 'none']);
+
+/** `auto`, `none`, `spread`, a node's number, or `near:` and the name of a network interface. */
+export function parseNumaChoice(text: string): NumaChoice | undefined {
+  if (text === 'auto' || text === 'none' || text === 'spread') return { kind: text };
+  if (/^\d{1,4}$/.test(text)) return { kind: 'node', node: Number(text) };
+  const [, link] = /^near:([A-Za-z0-9_][A-Za-z0-9_.-]{0,14})$/.exec(text) ?? [];
+  return link === undefined ? undefined : { kind: 'near', link };
 }
 
 /** The name of a model alone: features after a comma would be options of QEMU's that nobody looked at. */

@@ -2,6 +2,7 @@ import { ANNOTATION_PREFIX, type AnnotationValues, parseAnnotations, parseVmName
 import type { Config } from './config.ts';
 import { VmError } from './errors.ts';
 import { parseGuestData } from './parse-guest-data.ts';
+import { checkHugepages, type Hugepages, parseHugepages } from './parse-hugepages.ts';
 import { isVcpus, MAX_VCPUS } from './parse-choices.ts';
 import { parseHardware } from './parse-hardware.ts';
 import { identify, parseOwner } from './parse-owner.ts';
@@ -49,6 +50,7 @@ export function parseVmSpec(input: {
   const identity = identify(owner, namespace, id, rootPlace);
   const resources = parseCpuResources(spec.at('linux').at('resources').at('cpu'));
   const machine = said.machine ?? config.defaults.machine;
+  const hugepages = parseHugepages(spec.at('linux').at('resources').at('hugepageLimits'));
   const name = said.name ?? ownName(owner, id);
   return {
     id,
@@ -57,12 +59,11 @@ export function parseVmSpec(input: {
     uuid: identity.uuid,
     owner,
     vcpus: said.cpus ?? limitedVcpus(resources) ?? config.defaults.cpus,
-    memoryBytes: parseMemory(
-      said,
-      spec.at('linux').at('resources').at('memory').at('limit'),
+    memoryBytes: parseMemory(said, spec.at('linux').at('resources').at('memory').at('limit'), {
       machine,
+      hugepages,
       config,
-    ),
+    }),
     cpuModel: said['cpu-model'] ?? config.defaults.cpuModel,
     accel: said.accel ?? config.accel,
     machine,
@@ -76,6 +77,9 @@ export function parseVmSpec(input: {
       input.podNetwork ?? hasPodNetwork(owner, spec.at('linux').at('namespaces')),
     ),
     rootPlace,
+    numa: said.numa ?? { kind: config.numa.placement },
+    cpuPinning: said['cpu-pinning'] ?? 'shared',
+    hugepageBytes: hugepages?.pageBytes,
     rootDiskBytes: said['root-size'] === undefined ? undefined : Math.ceil(said['root-size'] / MIB) * MIB,
     guestData: parseGuestData(said, spec, { name, namespace, owner }),
     cgroupsPath: parseCgroupsPath(spec.at('linux').at('cgroupsPath')),
@@ -122,21 +126,24 @@ function limitedVcpus(resources: CpuResources): number | undefined {
 function parseMemory(
   said: AnnotationValues,
   limitField: SpecField,
-  machine: MachineKind,
-  config: Config,
+  { machine, hugepages, config }: { machine: MachineKind; hugepages: Hugepages | undefined; config: Config },
 ): number {
   const asked = limitField.integer(-1, MAX_INT64);
   const limit = asked === undefined || asked >= UNLIMITED_BYTES ? undefined : positive(asked);
-  const bytes = said.memory ?? limit ?? config.defaults.memoryBytes;
+  // A pod with huge pages has its guest's RAM in them; its memory limit is then for what QEMU itself uses.
+  const bytes = said.memory ?? hugepages?.limitBytes ?? limit ?? config.defaults.memoryBytes;
   const rounded = Math.floor(bytes / MIB) * MIB;
   const least = (machine === 'microvm' ? 32 : 64) * MIB;
+  if (hugepages !== undefined) checkHugepages(hugepages, rounded);
   if (rounded >= least) return rounded;
   const source =
     said.memory !== undefined
       ? `annotation ${ANNOTATION_PREFIX}memory`
-      : limit !== undefined
-        ? 'the memory limit'
-        : 'defaults.memory of the config file';
+      : hugepages !== undefined
+        ? 'the hugepages limit'
+        : limit !== undefined
+          ? 'the memory limit'
+          : 'defaults.memory of the config file';
   throw new VmError(
     'InvalidArgument',
     `${source} is ${formatBytes(bytes)}; a ${machine} VM needs at least ${formatBytes(least)}: raise it`,

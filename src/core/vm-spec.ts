@@ -27,6 +27,10 @@ export interface VmSpec {
   readonly network: NetworkSpec;
   /** Where the root disk is kept. */
   readonly rootPlace: RootPlace;
+  readonly numa: NumaChoice;
+  readonly cpuPinning: CpuPinning;
+  /** Huge pages that the RAM is made of, by their size in bytes; undefined: ordinary memory. */
+  readonly hugepageBytes: number | undefined;
   /** Root disk size in bytes when larger than the image's own, else undefined. */
   readonly rootDiskBytes: number | undefined;
   /** What the guest configures itself with. */
@@ -67,6 +71,17 @@ export type RootPlace =
     };
 
 export type AccelChoice = 'auto' | 'kvm' | 'tcg';
+/** Where a VM goes among the host's memory nodes; `near` a network interface of the host. */
+export type NumaChoice =
+  | { readonly kind: 'auto' }
+  | { readonly kind: 'none' }
+  | { readonly kind: 'spread' }
+  | { readonly kind: 'node'; readonly node: number }
+  | { readonly kind: 'near'; readonly link: string };
+/** What becomes of a VM that fits no single memory node. */
+export type NumaOverflow = 'spread' | 'float' | 'refuse';
+/** `dedicated`: every vCPU has a CPU of its own, on cores that no other VM runs on. */
+export type CpuPinning = 'shared' | 'dedicated';
 export type MachineKind = 'q35' | 'microvm';
 /** `uefi-secure` runs only boot loaders that are signed with a key the firmware knows. */
 export type FirmwareKind = 'bios' | 'uefi' | 'uefi-secure';

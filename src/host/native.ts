@@ -31,6 +31,8 @@ export interface Native {
   memfdCreate(name: string, flags: number): number;
   /** False when LOCK_NB was given and somebody else holds the lock. Without LOCK_NB it blocks the event loop. */
   flock(fd: number, operation: number): boolean;
+  /** Resolves with LOCK_EX held; a thread waits, not the event loop. `fd` must stay open until then. */
+  flockWait(fd: number): Promise<undefined>;
   setCloexec(fd: number, on: boolean): void;
   /** A duplicate with a number of at least 3. */
   dup(fd: number): number;

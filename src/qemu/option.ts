@@ -12,6 +12,7 @@ export type KeyedFlag =
   | '-vnc'
   | '-smp'
   | '-m'
+  | '-numa'
   | '-rtc'
   | '-boot'
   | '-global'

@@ -1,9 +1,7 @@
-import { VmError } from '../core/errors.ts';
 import type { QemuOption } from './option.ts';
+import { boardMemory, planMemory } from './plan-memory.ts';
 import { planCpu } from './plan-cpu.ts';
 import type { QemuInput } from './qemu-input.ts';
-
-const MIB = 1024 * 1024;
 
 /** Process, board, CPU, memory and clock. */
 export function planMachine(input: QemuInput): QemuOption[] {
@@ -30,17 +28,7 @@ export function planMachine(input: QemuInput): QemuOption[] {
     { flag: '-machine', head: input.machineType, keys: boardKeys(input) },
     { flag: '-accel', text: input.accel },
     planCpu(input),
-    // One socket: guests licensed or limited by sockets (Windows desktop: two) see all their CPUs.
-    {
-      flag: '-smp',
-      keys: { cpus: spec.vcpus, sockets: 1, cores: spec.vcpus, threads: 1, maxcpus: spec.vcpus },
-    },
-    // memfd with share=on is what vhost-user, virtiofs and a hand-over to another QEMU map as well.
-    {
-      flag: '-object',
-      json: { 'qom-type': 'memory-backend-memfd', id: 'ram', size: spec.memoryBytes, share: true },
-    },
-    { flag: '-m', keys: { size: `${memoryMib(input)}M` } },
+    ...planMemory(input),
     ...clock(input),
   ];
 }
@@ -48,7 +36,7 @@ export function planMachine(input: QemuInput): QemuOption[] {
 function boardKeys(input: QemuInput): Record<string, string | boolean> {
   const { firmware } = input;
   const common = {
-    'memory-backend': 'ram',
+    ...boardMemory(input),
     // A core file of a crashed QEMU would carry the guest's memory onto the node's disk.
     'dump-guest-core': false,
   };
@@ -79,18 +67,6 @@ function boardKeys(input: QemuInput): Record<string, string | boolean> {
         'isa-serial': false,
       };
   }
-}
-
-/** QEMU rounds odd sizes up, and then RAM and backend differ; so the caller must have rounded. */
-function memoryMib(input: QemuInput): number {
-  const mib = input.spec.memoryBytes / MIB;
-  if (!Number.isSafeInteger(mib) || mib < 1) {
-    throw new VmError(
-      'InvalidArgument',
-      `guest memory of ${input.spec.memoryBytes} bytes is not a multiple of 1 MiB; round the memory limit`,
-    );
-  }
-  return mib;
 }
 
 function clock(input: QemuInput): QemuOption[] {

@@ -60,6 +60,7 @@ function statusOf({ machine, request, status, exit }: VmTask): VmStatus {
     accelReason: facts.accelReason,
     firmware: spec.firmware,
     network: facts.network,
+    numa: facts.numa,
     uuid: spec.uuid,
     rootDisk: facts.rootDisk,
     consoleLog: machine.consoleLog,

@@ -10,6 +10,8 @@ import type { Host } from '../host/host.ts';
 import { killIdentity } from '../host/kill-identity.ts';
 import type { Native } from '../host/native.ts';
 import { bootId, isAlive, type ProcessIdentity } from '../host/process-identity.ts';
+import { leave } from '../numa/ledger.ts';
+import { numaBooks } from './numa-books.ts';
 import { unplugNics } from './unplug-nics.ts';
 import { findMarkedProcesses } from './marked-process.ts';
 import { readRecord, RECORD_FILE, type VmRecord } from './record.ts';
@@ -72,6 +74,18 @@ async function undo({ host, native }: CleanUpDeps, record: VmRecord, signal: Abo
   await removeCgroup(host, cgroup, signal);
   if (record.mountPoint !== undefined) detachMounts(native, record.mountPoint);
   await unplugNics(host, record.nics, signal);
+  await leaveBooks({ host, native }, record, signal);
+}
+
+/** What QEMU had is free now that it has ended. */
+async function leaveBooks(
+  deps: CleanUpDeps,
+  { numa, key, runDir }: VmRecord,
+  signal: AbortSignal,
+): Promise<void> {
+  if (numa?.ledger === undefined) return;
+  const books = numaBooks(deps.host, dirname(runDir), () => undefined);
+  await leave({ ...books, native: deps.native, path: numa.ledger }, key, signal);
 }
 
 /** We are not QEMU's parent, so the kernel does not tell us; a killed process is gone within milliseconds. */

@@ -28,10 +28,12 @@ import { readNicStatus } from './nic-status.ts';
 import { forwardPorts, type PortForward } from './port-forward.ts';
 import { type VmNames, vmNames } from './names.ts';
 import { makeOwnDirectory } from './own-directory.ts';
+import { type MachinePlace, placeMachine } from './place-machine.ts';
 import { openScreen } from './vm-screen.ts';
 import { reclaim } from './reclaim.ts';
 import { RECORD_FORMAT, type VmRecord, writeRecord } from './record.ts';
 import { writeRecordPointer } from './record-pointer.ts';
+import { ownCpuset, settleMachine } from './settle-machine.ts';
 
 /** Clean-up of a failed start; a killed QEMU is gone within milliseconds, its cgroup a little later. */
 const UNDO_MS = 10_000;
@@ -74,6 +76,11 @@ export async function createMachine(
   });
   makeOwnDirectory(host, { key: 'data_dir', value: config.dataDir });
   const recorder = beginRecord(deps, request, names, cgroup, nicPlans);
+  const place = await placeMachine(
+    deps,
+    { spec, config, key: names.key, cgroup, record: (numa) => recorder.update({ numa }) },
+    signal,
+  );
 
   using files = await openBootFiles(deps, request, (change) => recorder.update(change), signal);
   timeline.mark('disk-ready');
@@ -84,12 +91,14 @@ export async function createMachine(
   using guestDrive = await makeGuestDrive(host, spec, drivePlace, nicPlans);
   timeline.mark('guest-data-ready');
   createCgroup(host, cgroup);
+  // Before QEMU is in it, so that whatever it allocates comes from there.
+  applyCpuResources(host, cgroup, ownCpuset(place));
   using nics = await plugNics(deps, nicPlans, { spec, uid: names.uid, stateDir: config.stateDir }, signal);
-  const parts = { request, names, cgroup, files, guestDrive, nics, accel, version, recorder };
+  const parts = { request, names, cgroup, files, guestDrive, nics, accel, version, recorder, place };
   const qemu = await startQemu(deps, parts, signal);
   const screen =
     spec.hardware.video === 'none' ? undefined : await openScreen(deps, qemu.qmp, names.vncSocket, signal);
-  applyCpuResources(host, cgroup, spec.resources);
+  const settled = await settleMachine(deps, { place, qemu, cgroup, key: names.key }, spec.resources, signal);
   const services = new DisposableStack();
   const dhcp = services.use(answerDhcp(deps, nicPlans, spec.guestData.hostname));
   const forward = services.use(forwardPorts(deps, nicPlans, request.netns));
@@ -98,7 +107,7 @@ export async function createMachine(
     spec,
     names,
     consoleLog: `${recorder.record.logDir}/console.log`,
-    facts: facts({ files, accel, version, cgroup, spec, qemu, nics, forward }),
+    facts: facts({ files, accel, version, cgroup, spec, qemu, nics, forward, place }),
     qemu,
     screen,
     services,
@@ -108,7 +117,7 @@ export async function createMachine(
     oomKilled: () => (readCgroupStats(host, cgroup).memory?.oomKills ?? 0) > 0,
     recordExit: (exit) => recorder.update({ exit }),
     nicCounters: () => readNicCounters(host, native, nicPlans.map(countedNic)),
-    limitCpu: (resources) => void applyCpuResources(host, cgroup, resources),
+    limitCpu: settled.limitCpu,
     release,
   });
 }
@@ -123,6 +132,7 @@ interface QemuParts {
   readonly accel: AccelVerdict;
   readonly version: QemuVersion;
   readonly recorder: Recorder;
+  readonly place: MachinePlace;
 }
 
 async function startQemu(
@@ -136,6 +146,7 @@ async function startQemu(
     spec,
     accel: accel.accel,
     machineType: spec.machine === 'microvm' ? 'microvm' : version.q35,
+    ram: parts.place.plan.ram,
     rootDisk: files.disk,
     guestDrive: guestDrive !== undefined,
     nics: nics.nics,
@@ -173,7 +184,7 @@ async function startQemu(
     signal,
     onSpawn: ({ pid, startTime }) => {
       timeline.mark('qemu-spawned');
-      parts.recorder.update({ qemu: { pid, startTime } });
+      parts.recorder.update({ qemu: { pid, startTime }, numa: parts.place.numa });
       joinCgroup(host, parts.cgroup, pid);
     },
   });
@@ -234,6 +245,7 @@ function beginRecord(
     rootDisk: undefined,
     progress: undefined,
     nics,
+    numa: undefined,
     logDir: `${config.dataDir}/vms/${names.key}`,
     shimSocket: request.shimSocket,
     exit: undefined,
@@ -256,13 +268,13 @@ function beginRecord(
   };
 }
 
-type FactParts = Pick<QemuParts, 'files' | 'nics' | 'accel' | 'version' | 'cgroup'> & {
+type FactParts = Pick<QemuParts, 'files' | 'nics' | 'accel' | 'version' | 'cgroup' | 'place'> & {
   spec: VmSpec;
   qemu: QemuProcess;
   forward: PortForward;
 };
 
-function facts({ files, nics, accel, version, cgroup, spec, qemu, forward }: FactParts): MachineFacts {
+function facts({ files, nics, accel, version, cgroup, spec, qemu, forward, place }: FactParts): MachineFacts {
   return {
     accel: accel.accel,
     accelReason: accel.reason,
@@ -270,10 +282,12 @@ function facts({ files, nics, accel, version, cgroup, spec, qemu, forward }: Fac
     qemuVersion: `${version.major}.${version.minor}.${version.micro}`,
     rootDisk: files.rootDiskPath ?? 'none',
     network: nics.summary,
+    numa: place.plan.summary,
     cgroup,
     warnings: [
       ...(accel.warn ? [accel.reason] : []),
       ...files.notes,
+      ...(place.plan.warning === undefined ? [] : [place.plan.warning]),
       ...forward.warnings,
       ...qemu.log.readWarnings(),
     ],

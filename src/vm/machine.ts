@@ -50,6 +50,8 @@ export interface MachineFacts {
   readonly qemuVersion: string;
   readonly rootDisk: string;
   readonly network: string;
+  /** Where on the host's memory nodes it runs. */
+  readonly numa: string;
   readonly cgroup: Cgroup;
   readonly warnings: readonly string[];
 }

@@ -2,6 +2,7 @@ import { VmError } from '../core/errors.ts';
 import type { TaskExit } from '../core/exit.ts';
 import { absentIs } from '../host/absent-is.ts';
 import type { Host } from '../host/host.ts';
+import type { Claim } from '../numa/claim.ts';
 import type { NicPlan } from './nic-plan.ts';
 
 /** Name of the record in a VM's directory. */
@@ -41,11 +42,19 @@ export interface VmRecord {
   readonly progress: string | undefined;
   /** Cards of the pod's network; what outlives their TAPs is undone from here. */
   readonly nics: readonly NicPlan[];
+  /** What it takes of memory nodes and CPUs; undefined before it has a place, and in records of older versions. */
+  readonly numa: NumaRecord | undefined;
   /** Directory of the console log; goes with the task. */
   readonly logDir: string;
   /** The socket on which the shim serves containerd; outlives a shim that was killed. */
   readonly shimSocket: string | undefined;
   readonly exit: TaskExit | undefined;
+}
+
+export interface NumaRecord {
+  /** The file that counts it; undefined where nothing had to be chosen. */
+  readonly ledger: string | undefined;
+  readonly claim: Claim;
 }
 
 /** A process that cannot be mistaken for a later one with the same pid. `startTime` in clock ticks since boot. */

@@ -89,6 +89,7 @@ export class RawQemu {
       rootDisk: files.disk,
       guestDrive: false,
       nics: [],
+      ram: { kind: 'whole', host: undefined },
       firmware: { kind: 'bios' },
       aio: 'threads',
     });

@@ -141,6 +141,7 @@ void t.test('delete by hand', async (t) => {
       rootDisk: undefined,
       progress: undefined,
       nics: [],
+      numa: undefined,
       logDir: join(shims.directory, 'data/vms', key),
       shimSocket: undefined,
       exit: undefined,

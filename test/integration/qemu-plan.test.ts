@@ -23,7 +23,7 @@ import { loadNative } from '../../src/host/native.ts';
 import { planQemu } from '../../src/qemu/plan.ts';
 import type { FdRole, NicFdRole } from '../../src/qemu/plan-fds.ts';
 import { inEmptyNetwork } from '../../src/host/network-namespace.ts';
-import type { QemuInput } from '../../src/qemu/qemu-input.ts';
+import type { GuestRam, HostMemory, QemuInput } from '../../src/qemu/qemu-input.ts';
 import { QmpClient } from '../../src/qemu/qmp-client.ts';
 import { cont, queryStatus, quit } from '../../src/qemu/qmp-commands.ts';
 import { guest } from '../support/guest.ts';
@@ -193,11 +193,20 @@ for (const { name, input } of goldenCases()) {
   void t.test(`QEMU takes ${name}`, async (t) => {
     // Machines without vhost-net are tested as well; several queues of one TAP are in net-tap.test.ts.
     const nics = input.nics.map((nic) => ({ ...nic, vhost: false, queues: 1 }));
-    const vm = await start(t, { ...input, accel: 'tcg', nics });
+    // Nor has every machine more than one memory node, or huge pages set aside: test/testbed/numa.test.ts.
+    const spec = { ...input.spec, hugepageBytes: undefined };
+    const vm = await start(t, { ...input, spec, accel: 'tcg', nics, ram: onNode0(input.ram) });
     t.strictSame(await queryStatus(vm.qmp), { status: 'prelaunch', running: false });
     t.equal(((await vm.qmp.execute('query-name')) as { name: string }).name, input.spec.name);
     await quitCleanly(t, vm);
   });
+}
+
+function onNode0(ram: GuestRam): GuestRam {
+  const there = (host: HostMemory): HostMemory => ({ ...host, node: 0 });
+  return ram.kind === 'whole'
+    ? { ...ram, host: ram.host && there(ram.host) }
+    : { ...ram, nodes: ram.nodes.map((node) => ({ ...node, host: there(node.host) })) };
 }
 
 const tcg: QemuInput = {
@@ -236,6 +245,34 @@ void t.test('a kernel boots beside a disk, and its panic is told', async (t) => 
   t.ok(await vm.reads(/^disk vda bytes=268435456 ro=0 serial=root$/m));
   await vm.type('panic');
   t.equal((await panics.next({ signal: AbortSignal.timeout(PATIENCE) })).name, 'GUEST_PANICKED');
+  await quitCleanly(t, vm);
+});
+
+void t.test('a guest has the NUMA nodes, CPUs and distances of its plan', async (t) => {
+  const MIB = 1024 * 1024;
+  const bound = { node: 0, policy: 'bind' as const };
+  const vm = await start(t, {
+    ...tcg,
+    spec: { ...tcg.spec, vcpus: 3, memoryBytes: 384 * MIB, boot: kernel(images.cmdline) },
+    ram: {
+      kind: 'nodes',
+      nodes: [
+        { vcpus: 2, memoryBytes: 256 * MIB, host: bound },
+        { vcpus: 1, memoryBytes: 128 * MIB, host: bound },
+      ],
+      distances: [
+        [10, 31],
+        [17, 10],
+      ],
+    },
+  });
+  await cont(vm.qmp);
+  await vm.type(
+    'cd /sys/devices/system/node; cat online node0/cpulist node1/cpulist node0/distance node1/distance',
+  );
+  t.ok(await vm.reads(/^0-1\n0-1\n2\n10 31\n17 10$/m));
+  await vm.type("sed -n 's/.*MemTotal: *//p' /sys/devices/system/node/node?/meminfo");
+  t.ok(await vm.reads(/^2\d{5} kB\n1\d{5} kB$/m), 'memory of both');
   await quitCleanly(t, vm);
 });
 

@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #define NAPI_VERSION 8
+#include "lock.h"
 #include "loopback.h"
 #include "network.h"
 #include "readable.h"
@@ -330,6 +331,7 @@ static const struct {
     {"umount", umount_at},
     {"memfdCreate", memfd},
     {"flock", flock_fd},
+    {"flockWait", flock_wait},
     {"setCloexec", set_cloexec},
     {"dup", dup_fd},
     {"tunSetIff", tun_set_iff},

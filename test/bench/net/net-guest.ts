@@ -58,6 +58,7 @@ export async function startNetGuest(
   });
   const command = onCard(
     planQemu({
+      ram: { kind: 'whole', host: undefined },
       spec,
       accel: 'tcg',
       machineType: 'q35',

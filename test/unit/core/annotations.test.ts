@@ -58,6 +58,16 @@ void t.test('values', (t) => {
   t.equal(read('memory', '1Gi'), 2 ** 30);
   t.equal(read('mac', '52:54:00:AB:cd:ef'), '52:54:00:ab:cd:ef');
   t.equal(read('cmdline', ''), '');
+  t.same(
+    ['auto', 'none', 'spread', '3', 'near:ens1f0.7'].map((value) => read('numa', value)),
+    [
+      { kind: 'auto' },
+      { kind: 'none' },
+      { kind: 'spread' },
+      { kind: 'node', node: 3 },
+      { kind: 'near', link: 'ens1f0.7' },
+    ],
+  );
   t.same(read('port-forwards', 'tcp:127.0.0.1:8022:22, udp::5353:53'), [
     { protocol: 'tcp', hostAddress: '127.0.0.1', hostPort: 8022, guestPort: 22 },
     { protocol: 'udp', hostAddress: '0.0.0.0', hostPort: 5353, guestPort: 53 },
@@ -92,6 +102,8 @@ void t.test('wrong values name key, value and remedy', (t) => {
     'disk-bus': ['ide', 'virtio-blk'],
     'nic-model': ['e1000', 'virtio-net'],
     'on-io-error': ['ignore', 'pause'],
+    numa: ['', 'node0', '-1', '0-1', 'near:', 'near:a/b', 'near:sixteen-letters-'],
+    'cpu-pinning': ['', 'exclusive', 'Dedicated'],
     network: ['bridge'],
     'port-forwards': [
       '',

@@ -34,6 +34,13 @@ const defaults: Config = {
     uefiSecureCode: '/usr/share/OVMF/OVMF_CODE_4M.secboot.fd',
     uefiSecureVars: '/usr/share/OVMF/OVMF_VARS_4M.ms.fd',
   },
+  numa: {
+    placement: 'auto',
+    cpuThreshold: 4,
+    memoryThreshold: 0.9,
+    overflow: 'spread',
+    dedicatedCpus: [],
+  },
   defaults: {
     machine: 'q35',
     cpus: 1,
@@ -61,6 +68,12 @@ void t.test('an empty file is the defaults, a full one says all', (t) => {
     firmware.uefi_secure_vars = "/sv"
     console = { log_bytes = 65536, log_files = 1 }
     network.allow_guard_off = true
+    [numa]
+    placement = "none"
+    cpu_threshold = 1.5
+    memory_threshold = 0.75
+    overflow = "refuse"
+    dedicated_cpus = "2-3,7"
     [defaults]
     machine = "microvm"
     cpus = 4
@@ -81,6 +94,13 @@ void t.test('an empty file is the defaults, a full one says all', (t) => {
     console: { logBytes: 65536, logFiles: 1 },
     network: { allowGuardOff: true },
     firmware: { uefiCode: '/c', uefiVars: '/v', uefiSecureCode: '/sc', uefiSecureVars: '/sv' },
+    numa: {
+      placement: 'none',
+      cpuThreshold: 1.5,
+      memoryThreshold: 0.75,
+      overflow: 'refuse',
+      dedicatedCpus: [2, 3, 7],
+    },
     defaults: {
       machine: 'microvm',
       cpus: 4,
@@ -125,6 +145,13 @@ void t.test('complaints name file, line, key and remedy', (t) => {
     [
       '[defaults]\r\ncpus = 1\r\nnetwork = "tap"\r\n',
       ':3: defaults.network must be user or none, but is "tap"',
+    ],
+    ['[numa]\ncpu_threshold = 0', ':2: numa.cpu_threshold must be a number above 0, at most 64, but is 0'],
+    ['[numa]\nmemory_threshold = 1.1', ':2: numa.memory_threshold must be a number above 0, at most 1'],
+    ['[numa]\noverflow = "fail"', ':2: numa.overflow must be spread, float or refuse, but is "fail"'],
+    [
+      '[numa]\ndedicated_cpus = "4-2"',
+      ':2: numa.dedicated_cpus must be a list of CPUs such as "4-15,20", but is "4-2"',
     ],
     ['__proto__ = 1', ':1: unknown key "__proto__"'],
     ['constructor = 1', ':1: unknown key "constructor"'],

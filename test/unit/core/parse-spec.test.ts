@@ -76,6 +76,9 @@ void t.test('a bare container: defaults', (t) => {
       boot: { kind: 'disk' },
       network: { mode: 'user', mac: (read({}).network as { mac: string }).mac, forwards: [] },
       rootPlace: { kind: 'own' },
+      numa: { kind: 'auto' },
+      cpuPinning: 'shared',
+      hugepageBytes: undefined,
       rootDiskBytes: undefined,
       guestData: {
         kind: 'config-drive',
@@ -336,5 +339,41 @@ void t.test('however a spec is mutated: a sound VmSpec or InvalidArgument', (t) 
     { numRuns: 3000 },
   );
   t.ok(sound > 50, `${sound} of the mutated specs were sound`);
+  t.end();
+});
+
+void t.test('a place among memory nodes', (t) => {
+  t.same(read({}, 'numa.placement = "none"').numa, { kind: 'none' });
+  t.same(read(annotated({ numa: '1' }), 'numa.placement = "none"').numa, { kind: 'node', node: 1 });
+  t.equal(read(annotated({ 'cpu-pinning': 'dedicated' })).cpuPinning, 'dedicated');
+  t.end();
+});
+
+void t.test('huge pages are the RAM, the memory limit is then for QEMU', (t) => {
+  const spec = (limits: object[], annotations: Record<string, string> = {}): object => ({
+    ...(annotated(annotations) as object),
+    linux: { resources: { memory: { limit: 200 << 20 }, hugepageLimits: limits } },
+  });
+  const none = { pageSize: '1GB', limit: 0 };
+  const two = { pageSize: '2MB', limit: 512 << 20 };
+  t.match(read(spec([none, two])), { hugepageBytes: 2 << 20, memoryBytes: 512 << 20 });
+  t.match(read(spec([two], { memory: '256Mi' })), { hugepageBytes: 2 << 20, memoryBytes: 256 << 20 });
+  // Kubelet lists what the node has, with 0 where the pod asked for none; others write "no limit" as a large number.
+  for (const limits of [[], [none], [{ pageSize: '2MB', limit: 2 ** 63 }]]) {
+    t.match(read(spec(limits)), { hugepageBytes: undefined, memoryBytes: 200 << 20 });
+  }
+  t.match(
+    complaint(spec([two, { pageSize: '1GB', limit: GiB }])),
+    /huge pages of 2Mi and of 1Gi; .*: remove one/,
+  );
+  t.match(
+    complaint(spec([two], { memory: '1Gi' })),
+    /guest memory 1Gi is more than the hugepages-2Mi limit 512Mi/,
+  );
+  t.match(complaint(spec([two], { memory: '255Mi' })), /255Mi is no multiple of 2Mi/);
+  t.match(
+    complaint(spec([{ pageSize: '2M', limit: 1 }])),
+    /hugepageLimits\[0\].pageSize .* must be the size/,
+  );
   t.end();
 });

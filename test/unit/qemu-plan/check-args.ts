@@ -77,6 +77,7 @@ function checkOption(schema: QemuSchema, checker: SchemaChecker, flag: string, v
   if (flag === '-cpu') return unknownKeys(flag, keys, Object.keys(schema.drivers['max-x86_64-cpu'] ?? {}));
   // query-command-line-options knows of -vnc nothing; its keys are QemuVncOptions of ui/vnc.c.
   if (flag === '-vnc') return unknownKeys(flag, keys, ['share']);
+  if (flag === '-numa') return checker.checkCommand('set-numa-node', numaOptions(head ?? '', keys));
   const group = KEYED[flag];
   if (group === undefined) return [`${flag}: not an option of the plan`];
   return [
@@ -84,6 +85,16 @@ function checkOption(schema: QemuSchema, checker: SchemaChecker, flag: string, v
     ...unknownKeys(flag, keys, ['id', ...(schema.options[group] ?? [])]),
     ...(flag === '-chardev' ? checkChardev(checker, head ?? '', keys) : []),
   ];
+}
+
+/** -numa is read by the visitor of set-numa-node's arguments: numbers are text there, and `cpus` is a range. */
+function numaOptions(type: string, { cpus, memdev, ...numbers }: Readonly<Record<string, string>>): Fields {
+  return {
+    type,
+    ...Object.fromEntries(Object.entries(numbers).map(([key, value]) => [key, Number(value)])),
+    ...(cpus !== undefined && { cpus: cpus.split('-').map(Number) }),
+    ...(memdev !== undefined && { memdev }),
+  };
 }
 
 function checkDevice(schema: QemuSchema, { driver, id, bus, ...properties }: Fields): string[] {

@@ -29,6 +29,9 @@ export const baseInput: QemuInput = {
     boot: { kind: 'disk' },
     network: { mode: 'none' },
     rootPlace: { kind: 'own' },
+    numa: { kind: 'auto' },
+    cpuPinning: 'shared',
+    hugepageBytes: undefined,
     rootDiskBytes: undefined,
     guestData: {
       kind: 'config-drive',
@@ -54,6 +57,7 @@ export const baseInput: QemuInput = {
   },
   accel: 'kvm',
   machineType: 'pc-q35-7.2',
+  ram: { kind: 'whole', host: undefined },
   rootDisk: { format: 'qcow2', base: { format: 'qcow2' }, cache: 'writeback' },
   guestDrive: false,
   nics: [],

@@ -4,7 +4,7 @@ import { renderOption } from '../../../src/qemu/option.ts';
 import { PCI_SLOTS, rootPortAddress } from '../../../src/qemu/pci-address.ts';
 import { planQemu } from '../../../src/qemu/plan.ts';
 import type { HardwareSpec } from '../../../src/core/hardware-spec.ts';
-import type { QemuInput } from '../../../src/qemu/qemu-input.ts';
+import type { GuestRam, QemuInput } from '../../../src/qemu/qemu-input.ts';
 import { checkArgs, parseArgs, parseKeyed } from './check-args.ts';
 import { baseInput } from './golden-cases.ts';
 import { loadQemuSchema } from './qemu-schema.ts';
@@ -54,6 +54,25 @@ const hardware: fc.Arbitrary<HardwareSpec> = fc.record({
   onIoError: fc.constantFrom('stop', 'report'),
 });
 
+const host = fc.record({
+  node: fc.nat(7),
+  policy: fc.constantFrom('bind' as const, 'preferred' as const),
+});
+
+const ram: fc.Arbitrary<GuestRam> = fc.oneof(
+  fc.record({ kind: fc.constant('whole' as const), host: fc.option(host, { nil: undefined }) }),
+  fc
+    .array(fc.record({ vcpus: fc.integer({ min: 1, max: 64 }), memoryBytes: fc.nat(), host }), {
+      minLength: 2,
+      maxLength: 4,
+    })
+    .map((nodes) => ({
+      kind: 'nodes' as const,
+      nodes,
+      distances: nodes.map((_, from) => nodes.map((_, to) => (from === to ? 10 : 21))),
+    })),
+);
+
 /** Every combination that the plan accepts. */
 const inputs: fc.Arbitrary<QemuInput> = fc
   .record({
@@ -66,6 +85,8 @@ const inputs: fc.Arbitrary<QemuInput> = fc
     name: text,
     vcpus: fc.integer({ min: 1, max: 288 }),
     mib: fc.integer({ min: 1, max: 1 << 20 }),
+    ram,
+    hugepageBytes: fc.constantFrom(undefined, 1024 * 1024),
     forwards: fc.option(fc.array(forward, { maxLength: 3 }), { nil: undefined }),
     accel: fc.constantFrom('kvm' as const, 'tcg' as const),
     aio: fc.constantFrom('threads' as const, 'io_uring' as const),
@@ -76,12 +97,28 @@ const inputs: fc.Arbitrary<QemuInput> = fc
       !(microvm && (firmware !== 'bios' || kernel === undefined)),
   )
   .map(
-    ({ microvm, disk, kernel, firmware, hardware, guestDrive, name, vcpus, mib, forwards, accel, aio }) => ({
+    ({
+      microvm,
+      disk,
+      kernel,
+      firmware,
+      hardware,
+      guestDrive,
+      name,
+      vcpus,
+      mib,
+      forwards,
+      accel,
+      aio,
+      ram,
+      hugepageBytes,
+    }) => ({
       spec: {
         ...baseInput.spec,
         name,
         vcpus,
         memoryBytes: mib * 1024 * 1024,
+        hugepageBytes,
         machine: microvm ? 'microvm' : 'q35',
         hardware: microvm ? baseInput.spec.hardware : hardware,
         boot: kernel ?? { kind: 'disk' },
@@ -89,6 +126,7 @@ const inputs: fc.Arbitrary<QemuInput> = fc
           forwards === undefined ? { mode: 'none' } : { mode: 'user', mac: '52:54:00:00:00:01', forwards },
       },
       accel,
+      ram,
       machineType: microvm ? 'microvm' : 'pc-q35-7.2',
       rootDisk: disk,
       guestDrive,
