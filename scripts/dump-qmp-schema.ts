@@ -12,6 +12,7 @@ const DRIVERS = [
   'VGA',
   'e1000e',
   'ich9-ahci',
+  'ide-cd',
   'ide-hd',
   'isa-serial',
   // Every feature that -cpu takes is a property of it.
@@ -20,6 +21,7 @@ const DRIVERS = [
   'pvpanic-pci',
   'qemu-xhci',
   'rtl8139',
+  'scsi-cd',
   'scsi-hd',
   'usb-storage',
   'usb-tablet',

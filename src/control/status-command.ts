@@ -1,4 +1,5 @@
 import { VmError } from '../core/errors.ts';
+import { formatBytes } from '../core/quantity.ts';
 import { type Command, type CommandContext, parseCommandLine, UsageError } from './command.ts';
 import { ControlClient } from './control-client.ts';
 import type { VmStatus } from './control-service.ts';
@@ -112,6 +113,7 @@ function describe(status: VmStatus, nics: readonly Nic[]): string {
     ...nics.flatMap(describeNic),
     ['uuid', status.uuid ?? ''],
     ['root disk', status.rootDisk ?? ''],
+    ...(status.disks ?? []).map((disk): [string, string] => ['disk', describeDisk(disk)]),
     ['console log', status.consoleLog ?? ''],
     ['VNC', status.vncSocket ?? ''],
     ['bundle', status.bundle ?? ''],
@@ -132,6 +134,13 @@ function describeTraffic(nic: NicTraffic): string {
   const received = way(nic.rxBytes ?? 0, nic.rxPackets ?? 0, nic.rxDropped ?? 0, nic.rxErrors ?? 0);
   const sent = way(nic.txBytes ?? 0, nic.txPackets ?? 0, nic.txDropped ?? 0, nic.txErrors ?? 0);
   return `${nic.name ?? ''} received ${received}, sent ${sent}`;
+}
+
+type Disk = NonNullable<VmStatus['disks']>[number];
+
+function describeDisk({ name, serial, source, path, sizeBytes, device, readOnly, cache, aio }: Disk): string {
+  const what = `${device ?? ''}${readOnly === true ? ', read-only' : ''}, ${formatBytes(sizeBytes ?? 0)}`;
+  return `${name ?? ''}: ${what}, serial ${serial ?? ''}, ${source ?? ''} (${path ?? ''}), cache ${cache ?? ''}, aio ${aio ?? ''}`;
 }
 
 function timeline({ timeline: marks = [] }: VmStatus): string {

@@ -32,6 +32,7 @@ import {
   parseUserData,
   SSH_KEYS_TYPE,
 } from './parse-guest-values.ts';
+import { DISKS_TYPE, parseDiskEntries } from './parse-disk-entries.ts';
 import { parsePortForwards } from './parse-port-forwards.ts';
 import { parseQuantity } from './quantity.ts';
 import { show } from './spec-field.ts';
@@ -222,6 +223,14 @@ export const ANNOTATIONS = {
     description:
       'Whether a blank block volume for the root disk is filled from the image, or whatever is on the volume is booted as it is.',
     parse: parseRootFill,
+  },
+  disks: {
+    type: DISKS_TYPE,
+    default: 'every block volume, every volume with a disk.img, every ConfigMap and Secret',
+    example: '[{"name": "scratch", "empty": "10Gi"}]',
+    description:
+      'Disks beside the root disk: empty ones, those of the node, CD-ROMs, and how the pod’s volumes are seen. See storage.md.',
+    parse: parseDiskEntries,
   },
   kernel: {
     type: 'an absolute path in the image, without ".."',

@@ -41,6 +41,8 @@ export interface Config {
   readonly keepBase: KeepBase;
   /** kubelet's directory; what it keeps there of a pod tells whether the pod is still meant to be on this node. */
   readonly kubeletDir: string;
+  /** Directories and files of the node that pods may have as disks. */
+  readonly hostDisks: readonly string[];
   readonly console: {
     /** Size in bytes at which the console log is rotated. */
     readonly logBytes: number;
@@ -106,6 +108,7 @@ const SCHEMA = {
   },
   keep_base: word('free, copy or off', 'free', parseKeepBase),
   kubelet_dir: path('/var/lib/kubelet'),
+  host_disks: paths(),
   console: {
     log_bytes: bytes('8Mi', 64 << 10),
     log_files: number('a whole number from 1 to 100', 2, (n) => n >= 1 && n <= 100),
@@ -167,6 +170,7 @@ export function parseConfig(toml: string, origin: string): Config {
     keepBase: root.read('keep_base', SCHEMA.keep_base),
     kubeletDir: root.read('kubelet_dir', SCHEMA.kubelet_dir),
     bootstrapVersion: root.read('bootstrap_version', SCHEMA.bootstrap_version),
+    hostDisks: root.read('host_disks', SCHEMA.host_disks),
     console: {
       logBytes: log.read('log_bytes', SCHEMA.console.log_bytes),
       logFiles: log.read('log_files', SCHEMA.console.log_files),
@@ -255,11 +259,22 @@ function path(fallback: string): Key<string> {
   return {
     type: 'an absolute path without ".."',
     fallback,
-    parse: (value) =>
-      typeof value === 'string' && /^\/[^\p{Cc}]+$/u.test(value) && !value.split('/').includes('..')
-        ? value
-        : undefined,
+    parse: (value) => (isPath(value) ? value : undefined),
   };
+}
+
+/** None by default. */
+function paths(): Key<readonly string[]> {
+  return {
+    type: 'a list of absolute paths without ".."',
+    fallback: [],
+    parse: (value) =>
+      Array.isArray(value) && value.every(isPath) ? value.map((path) => path.replace(/\/+$/, '')) : undefined,
+  };
+}
+
+function isPath(value: unknown): value is string {
+  return typeof value === 'string' && /^\/[^\p{Cc}]+$/u.test(value) && !value.split('/').includes('..');
 }
 
 function word<T extends string>(type: string, fallback: T, parse: (text: string) => T | undefined): Key<T> {

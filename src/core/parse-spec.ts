@@ -1,6 +1,7 @@
 import { ANNOTATION_PREFIX, type AnnotationValues, parseAnnotations, parseVmName } from './annotations.ts';
 import type { Config } from './config.ts';
 import { VmError } from './errors.ts';
+import { parseDisks } from './parse-disks.ts';
 import { parseGuestData } from './parse-guest-data.ts';
 import { checkHugepages, type Hugepages, parseHugepages } from './parse-hugepages.ts';
 import { isVcpus, MAX_VCPUS } from './parse-choices.ts';
@@ -81,6 +82,7 @@ export function parseVmSpec(input: {
     cpuPinning: said['cpu-pinning'] ?? 'shared',
     hugepageBytes: hugepages?.pageBytes,
     rootDiskBytes: said['root-size'] === undefined ? undefined : Math.ceil(said['root-size'] / MIB) * MIB,
+    disks: parseDisks(said.disks ?? [], spec, machine),
     guestData: parseGuestData(said, spec, { name, namespace, owner }),
     cgroupsPath: parseCgroupsPath(spec.at('linux').at('cgroupsPath')),
     resources,

@@ -1,3 +1,4 @@
+import type { DiskSpec } from './disk-spec.ts';
 import type { GuestDataSpec } from './guest-data-spec.ts';
 import type { HardwareSpec } from './hardware-spec.ts';
 
@@ -33,6 +34,8 @@ export interface VmSpec {
   readonly hugepageBytes: number | undefined;
   /** Root disk size in bytes when larger than the image's own, else undefined. */
   readonly rootDiskBytes: number | undefined;
+  /** All others, in the order of their places. */
+  readonly disks: readonly DiskSpec[];
   /** What the guest configures itself with. */
   readonly guestData: GuestDataSpec;
   /** `linux.cgroupsPath` of the OCI spec as given, or undefined. */

@@ -71,6 +71,8 @@ export interface FileInfo {
   readonly changedMs: number;
   /** What a device node stands for; 0 for everything else. */
   readonly device: DeviceNumber;
+  /** Tells the file from all others of this boot: the numbers of its file system and of its inode. */
+  readonly identity: string;
 }
 
 export interface DeviceNumber {

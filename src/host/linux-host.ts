@@ -226,6 +226,7 @@ function toFileInfo(stats: Stats): FileInfo {
     mtimeMs: stats.mtimeMs,
     changedMs: stats.ctimeMs,
     device: deviceNumber(stats.rdev),
+    identity: `${stats.dev}:${stats.ino}`,
   };
 }
 

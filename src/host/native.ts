@@ -33,6 +33,8 @@ export interface Native {
   flock(fd: number, operation: number): boolean;
   /** Resolves with LOCK_EX held; a thread waits, not the event loop. `fd` must stay open until then. */
   flockWait(fd: number): Promise<undefined>;
+  /** Whether another open file has a lock of any kind on these bytes of the file (fcntl(2), F_OFD_GETLK). */
+  ofdLocked(fd: number, start: number, length: number): boolean;
   setCloexec(fd: number, on: boolean): void;
   /** A duplicate with a number of at least 3. */
   dup(fd: number): number;

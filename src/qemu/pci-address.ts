@@ -14,12 +14,18 @@
  * | 06 | pvpanic |
  * | 07 | virtio-serial for the guest agent, kept free |
  * | 08–0b | second to fifth network card |
- * | 0c–0e | later cold-plugged devices, kept free |
- * | 0f | guest data drive: behind all other disks of this bus |
+ * | 0c.0–0c.7 | disks that the shim makes or the node has: the first eight, on the bus `virtio` |
+ * | 0d.0–0d.7 | block volumes, likewise |
+ * | 0e.0–0e.7 | disks in mounted volumes, likewise |
+ * | 0f | guest data drive: behind most other disks of this bus |
  * | 10.0–10.3 | root ports: the places for hot-plugged disks and cards |
+ * | 11–13 | the next eight of each of the three kinds of disks |
  * | 14 | USB controller |
  * | 15 | SCSI controller (virtio) |
  * | 17 | SATA controller |
+ * | 18 | SCSI controller (virtio) of the disks in slots 0c–0e and 11–13, were they on that bus |
+ * | 19 | SATA controller, likewise |
+ * | 1a | USB controller, likewise |
  * | 1f | ICH9 LPC bridge (QEMU's own) |
  */
 export const PCI_SLOTS = {
@@ -37,6 +43,9 @@ export const PCI_SLOTS = {
   usb: 0x14,
   scsi: 0x15,
   sata: 0x17,
+  volumesScsi: 0x18,
+  volumesSata: 0x19,
+  volumesUsb: 0x1a,
 } as const;
 
 export type Seat = keyof typeof PCI_SLOTS;
@@ -49,6 +58,22 @@ export const ROOT_PORTS = 4;
 /** `bus` and `addr` of a device that sits on the root bus itself. */
 export function pciAddress(seat: Seat): { readonly bus: 'pcie.0'; readonly addr: string } {
   return { bus: 'pcie.0', addr: formatAddress(PCI_SLOTS[seat], 0) };
+}
+
+const VOLUME_SLOTS = { own: [0x0c, 0x11], device: [0x0d, 0x12], mount: [0x0e, 0x13] } as const;
+const FUNCTIONS = 8;
+
+/** Places for virtio disks in each row. */
+export const ROW_PLACES = 2 * FUNCTIONS;
+
+/** The place of a virtio disk in its row, from 0 on. Function 0 says that there may be more in its slot. */
+export function volumeAddress(
+  row: keyof typeof VOLUME_SLOTS,
+  place: number,
+): { readonly bus: 'pcie.0'; readonly addr: string; readonly multifunction?: true } {
+  const slot = VOLUME_SLOTS[row][place < FUNCTIONS ? 0 : 1];
+  const fn = place % FUNCTIONS;
+  return { bus: 'pcie.0', addr: formatAddress(slot, fn), ...(fn === 0 && { multifunction: true }) };
 }
 
 export function rootPortAddress(index: number): { readonly bus: 'pcie.0'; readonly addr: string } {

@@ -2,6 +2,8 @@ import { diskDevice } from './disk-device.ts';
 import { diskErrors } from './disk-errors.ts';
 import type { QemuOption } from './option.ts';
 import type { JsonObject } from './qmp-codec.ts';
+import { ROOT_BOOT_ORDER } from '../core/disk-spec.ts';
+import { bootIndex } from './boot-index.ts';
 import { hasIoThread, IO_THREAD } from './plan-controllers.ts';
 import type { QemuInput, RootDevice, RootOverlay } from './qemu-input.ts';
 import type { FdNumber, FdRole } from './plan-fds.ts';
@@ -20,7 +22,7 @@ export function planDisk(input: QemuInput, fd: FdNumber): QemuOption[] {
         serial: 'root',
         ...(hasIoThread(input) && { iothread: IO_THREAD.json.id }),
         // Always set, or SeaBIOS boots whatever it meets first. 0 belongs to the option ROM that loads -kernel.
-        bootindex: 1,
+        bootindex: bootIndex(input, ROOT_BOOT_ORDER),
         ...diskErrors(input.spec.hardware.onIoError),
       }),
     },

@@ -8,6 +8,7 @@ import type { QemuInput, RootDisk, TapNic } from './qemu-input.ts';
  * - `root-overlay`: O_RDWR on the qcow2 overlay; `root-base`: O_RDONLY on the image below it.
  * - `guest-drive`: O_RDONLY on a raw image.
  * - `root-device`: O_RDWR on a block device.
+ * - `volume-NAME`: O_RDWR on a raw image or block device, O_RDONLY where the volume is read-only.
  * - `kernel`, `initrd`: O_RDONLY. QEMU opens these two again through /proc/self/fd, so QEMU's uid must be allowed to
  *   read the inode (mode 0644, or a memfd); the directories above do not matter.
  * - `firmware-vars`: O_RDWR on the VM's own raw UEFI variable store.
@@ -22,7 +23,11 @@ export type FdRole =
   | 'kernel'
   | 'initrd'
   | 'firmware-vars'
+  | VolumeFdRole
   | NicFdRole;
+
+/** A disk beside the root disk. */
+export type VolumeFdRole = `volume-${string}`;
 
 /** A queue of a card's TAP, opened with IFF_VNET_HDR, or its /dev/vhost-net. */
 export type NicFdRole = `nic${number}-${'tap' | 'vhost'}${number}`;
@@ -39,6 +44,7 @@ export function planFds(input: QemuInput): FdRole[] {
   const roles: FdRole[] = ['qmp', 'console'];
   roles.push(...rootDiskRoles(input.rootDisk));
   if (input.guestDrive) roles.push('guest-drive');
+  roles.push(...input.volumes.map(({ name }): VolumeFdRole => `volume-${name}`));
   if (boot.kind === 'kernel') roles.push('kernel');
   if (boot.kind === 'kernel' && boot.initrd !== undefined) roles.push('initrd');
   if (input.firmware.kind !== 'bios') roles.push('firmware-vars');

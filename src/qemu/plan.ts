@@ -10,6 +10,7 @@ import { planGuestDevices } from './plan-guest-devices.ts';
 import { planGuestDrive } from './plan-guest-drive.ts';
 import { planMachine } from './plan-machine.ts';
 import { planNetwork } from './plan-network.ts';
+import { planVolumes } from './plan-volumes.ts';
 import type { QemuInput } from './qemu-input.ts';
 
 export interface QemuCommand {
@@ -37,6 +38,7 @@ function planOptions(input: QemuInput, fds: readonly FdRole[]): QemuOption[] {
     ...planBoot(input, fd),
     ...planControllers(input),
     ...planDisk(input, fd),
+    ...planVolumes(input, fd),
     ...planGuestDrive(input, fd),
     ...planNetwork(input, fd),
     ...planGuestDevices(input),

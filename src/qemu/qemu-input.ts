@@ -1,4 +1,5 @@
 import type { VmSpec } from '../core/vm-spec.ts';
+import type { DiskDevice, VolumeBus } from '../core/disk-spec.ts';
 
 /** Everything that decides QEMU's command line. Equal inputs give equal command lines. */
 export interface QemuInput {
@@ -11,6 +12,8 @@ export interface QemuInput {
   readonly rootDisk: RootDisk | undefined;
   /** Whether there is a drive that the guest configures itself from: the descriptor `guest-drive`, raw. */
   readonly guestDrive: boolean;
+  /** Disks beside the root disk, in their order. */
+  readonly volumes: readonly Volume[];
   /** Cards of the pod's network, in their order; none in the other network modes. */
   readonly nics: readonly TapNic[];
   readonly firmware: Firmware;
@@ -57,6 +60,27 @@ export interface RootOverlay {
   /** `none` bypasses the host's page cache for the overlay and needs a file system with O_DIRECT. */
   readonly cache: 'none' | 'writeback';
 }
+
+/** The descriptor `volume-NAME`, with O_DIRECT where `cache` is none. */
+export interface Volume {
+  readonly name: string;
+  readonly serial: string;
+  /** Disks of one kind have their places in a row of their own, so that none moves when another kind gets one more. */
+  readonly row: VolumeRow;
+  readonly device: DiskDevice;
+  readonly bus: VolumeBus;
+  readonly backend: 'file' | 'host_device';
+  readonly readOnly: boolean;
+  readonly cache: 'none' | 'writeback';
+  readonly aio: 'threads' | 'native' | 'io_uring';
+  readonly discard: boolean;
+  /** Bytes; undefined leaves 512. */
+  readonly blockSize: undefined | { readonly logical: number; readonly physical: number };
+  /** Position among all disks that firmware tries, see `ROOT_BOOT_ORDER`. */
+  readonly boot: number | undefined;
+}
+
+export type VolumeRow = 'own' | 'device' | 'mount';
 
 /** A card on a TAP: the descriptors `nicN-tapQ` and, with vhost, `nicN-vhostQ`, one of each per queue. */
 export interface TapNic {

@@ -76,6 +76,7 @@ function statusOf({ machine, request, status, exit }: VmTask): VmStatus {
     qemuVersion: facts.qemuVersion,
     traffic: machine.nicCounters().map(nicTraffic),
     vncSocket: machine.vncSocket ?? '',
+    disks: facts.disks.map(({ size, ...disk }) => ({ ...disk, sizeBytes: size })),
   };
 }
 

@@ -30,6 +30,7 @@ import { type VmNames, vmNames } from './names.ts';
 import { makeOwnDirectory } from './own-directory.ts';
 import { type MachinePlace, placeMachine } from './place-machine.ts';
 import { openScreen } from './vm-screen.ts';
+import { openVmDisks, type VmDisks } from './vm-disks.ts';
 import { reclaim } from './reclaim.ts';
 import { RECORD_FORMAT, type VmRecord, writeRecord } from './record.ts';
 import { writeRecordPointer } from './record-pointer.ts';
@@ -85,6 +86,8 @@ export async function createMachine(
   using files = await openBootFiles(deps, request, (change) => recorder.update(change), signal);
   timeline.mark('disk-ready');
   const hasRootDisk = files.disk !== undefined;
+  const record = (made: VmRecord['disks']): void => recorder.update({ disks: made });
+  using disks = await openVmDisks(deps, request, names.runDir, record, signal);
   const drivePlace = { runDir: names.runDir, dataDir: config.dataDir, hasRootDisk };
   // A bundle of its own, which its code cache holds compiled; nothing else of a VM's start needs as much code once.
   const { makeGuestDrive } = await import('./guest-drive.ts');
@@ -94,7 +97,7 @@ export async function createMachine(
   // Before QEMU is in it, so that whatever it allocates comes from there.
   applyCpuResources(host, cgroup, ownCpuset(place));
   using nics = await plugNics(deps, nicPlans, { spec, uid: names.uid, stateDir: config.stateDir }, signal);
-  const parts = { request, names, cgroup, files, guestDrive, nics, accel, version, recorder, place };
+  const parts = { request, names, cgroup, files, disks, guestDrive, nics, accel, version, recorder, place };
   const qemu = await startQemu(deps, parts, signal);
   const screen =
     spec.hardware.video === 'none' ? undefined : await openScreen(deps, qemu.qmp, names.vncSocket, signal);
@@ -107,7 +110,7 @@ export async function createMachine(
     spec,
     names,
     consoleLog: `${recorder.record.logDir}/console.log`,
-    facts: facts({ files, accel, version, cgroup, spec, qemu, nics, forward, place }),
+    facts: facts({ files, disks, accel, version, cgroup, spec, qemu, nics, forward, place }),
     qemu,
     screen,
     services,
@@ -127,6 +130,7 @@ interface QemuParts {
   readonly names: VmNames;
   readonly cgroup: Cgroup;
   readonly files: BootFiles;
+  readonly disks: VmDisks;
   readonly guestDrive: OwnedFd | undefined;
   readonly nics: GuestNics;
   readonly accel: AccelVerdict;
@@ -140,7 +144,7 @@ async function startQemu(
   parts: QemuParts,
   signal: AbortSignal,
 ): Promise<QemuProcess> {
-  const { request, names, files, guestDrive, nics, accel, version } = parts;
+  const { request, names, files, disks, guestDrive, nics, accel, version } = parts;
   const { spec, config, timeline } = request;
   const command = planQemu({
     spec,
@@ -149,6 +153,7 @@ async function startQemu(
     ram: parts.place.plan.ram,
     rootDisk: files.disk,
     guestDrive: guestDrive !== undefined,
+    volumes: disks.volumes,
     nics: nics.nics,
     firmware: planFirmware(spec.firmware, config),
     aio: 'threads',
@@ -157,6 +162,7 @@ async function startQemu(
   const listen = (path: string): number => sockets.use(ownFd(native.listenUnix(path, 8))).fd;
   const ours = new Map([
     ...files.fds,
+    ...disks.fds,
     ...nics.fds,
     ...(guestDrive === undefined ? [] : [['guest-drive', guestDrive.fd] as const]),
     ['qmp', listen(names.qmpSocket)],
@@ -170,6 +176,7 @@ async function startQemu(
       [Symbol.dispose]: () => {
         sockets.dispose();
         files[Symbol.dispose]();
+        disks[Symbol.dispose]();
         guestDrive?.[Symbol.dispose]();
         nics[Symbol.dispose]();
       },
@@ -244,6 +251,7 @@ function beginRecord(
     podUid: spec.owner.kind === 'pod' ? spec.owner.uid : undefined,
     rootDisk: undefined,
     progress: undefined,
+    disks: [],
     nics,
     numa: undefined,
     logDir: `${config.dataDir}/vms/${names.key}`,
@@ -268,19 +276,31 @@ function beginRecord(
   };
 }
 
-type FactParts = Pick<QemuParts, 'files' | 'nics' | 'accel' | 'version' | 'cgroup' | 'place'> & {
+type FactParts = Pick<QemuParts, 'files' | 'disks' | 'nics' | 'accel' | 'version' | 'cgroup' | 'place'> & {
   spec: VmSpec;
   qemu: QemuProcess;
   forward: PortForward;
 };
 
-function facts({ files, nics, accel, version, cgroup, spec, qemu, forward, place }: FactParts): MachineFacts {
+function facts({
+  files,
+  disks,
+  nics,
+  accel,
+  version,
+  cgroup,
+  spec,
+  qemu,
+  forward,
+  place,
+}: FactParts): MachineFacts {
   return {
     accel: accel.accel,
     accelReason: accel.reason,
     machineType: spec.machine === 'microvm' ? 'microvm' : version.q35,
     qemuVersion: `${version.major}.${version.minor}.${version.micro}`,
     rootDisk: files.rootDiskPath ?? 'none',
+    disks: disks.facts,
     network: nics.summary,
     numa: place.plan.summary,
     cgroup,
@@ -288,6 +308,7 @@ function facts({ files, nics, accel, version, cgroup, spec, qemu, forward, place
       ...(accel.warn ? [accel.reason] : []),
       ...files.notes,
       ...(place.plan.warning === undefined ? [] : [place.plan.warning]),
+      ...disks.warnings,
       ...forward.warnings,
       ...qemu.log.readWarnings(),
     ],

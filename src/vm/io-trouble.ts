@@ -4,7 +4,7 @@ export type IoErrorEvent = Extract<VmEvent, { name: 'BLOCK_IO_ERROR' }>;
 
 /** Requests of a guest that the node's storage refuses, since the first of them. Only data, as all of a machine's state. */
 export interface IoTrouble {
-  /** The disk's name in QEMU's plan, such as `root`; empty where QEMU named none. */
+  /** Such as `root`, or what the pod calls it; empty where QEMU named none. */
   readonly disk: string;
   readonly operation: 'read' | 'write';
   /** The system's words for the errno, such as `No space left on device`. */
@@ -19,13 +19,18 @@ export interface IoTrouble {
 export function addIoError(trouble: IoTrouble | undefined, event: IoErrorEvent): IoTrouble {
   const { nodeName, device, operation, noSpace, at } = event;
   return {
-    disk: nodeName === '' ? device : nodeName,
+    disk: diskName(nodeName === '' ? device : nodeName),
     operation,
     reason: event.reason === '' ? 'input/output error' : event.reason,
     noSpace,
     since: trouble?.since ?? at,
     errors: (trouble?.errors ?? 0) + 1,
   };
+}
+
+/** As the pod calls it; its own disks are `root` and `guest-drive`. */
+function diskName(node: string): string {
+  return node.startsWith('volume-') ? node.slice('volume-'.length) : node;
 }
 
 /** For a guest that QEMU says has stopped for an I/O error that it told nothing else of; 10.0 and later hold events back. */

@@ -15,6 +15,7 @@ import { expectState, isStalled, type MachineEvent, type MachineState, next } fr
 import type { VmNames } from './names.ts';
 import type { NicStatus } from './nic-status.ts';
 import { signalAction } from './signals.ts';
+import type { DiskFacts } from './vm-disks.ts';
 import type { Timeline } from './timeline.ts';
 import { expectScreen, type VmScreen } from './vm-screen.ts';
 
@@ -49,6 +50,8 @@ export interface MachineFacts {
   readonly machineType: string;
   readonly qemuVersion: string;
   readonly rootDisk: string;
+  /** All others. */
+  readonly disks: readonly DiskFacts[];
   readonly network: string;
   /** Where on the host's memory nodes it runs. */
   readonly numa: string;

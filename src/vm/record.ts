@@ -40,6 +40,8 @@ export interface VmRecord {
   readonly rootDisk: string | undefined;
   /** What takes long while the VM is made, for people. */
   readonly progress: string | undefined;
+  /** Disks beside the root disk, for people and to tell whose a disk is; clean-up leaves what is not in `runDir`. */
+  readonly disks: readonly RecordedDisk[];
   /** Cards of the pod's network; what outlives their TAPs is undone from here. */
   readonly nics: readonly NicPlan[];
   /** What it takes of memory nodes and CPUs; undefined before it has a place, and in records of older versions. */
@@ -55,6 +57,16 @@ export interface NumaRecord {
   /** The file that counts it; undefined where nothing had to be chosen. */
   readonly ledger: string | undefined;
   readonly claim: Claim;
+}
+
+export interface RecordedDisk {
+  readonly name: string;
+  /** Where it comes from, for people. */
+  readonly source: string;
+  /** On the node; undefined until it is known. */
+  readonly path: string | undefined;
+  /** The same for two disks with the same bytes; undefined until the disk is open. */
+  readonly identity: string | undefined;
 }
 
 /** A process that cannot be mistaken for a later one with the same pid. `startTime` in clock ticks since boot. */

@@ -88,6 +88,7 @@ export class RawQemu {
       machineType: 'q35',
       rootDisk: files.disk,
       guestDrive: false,
+      volumes: [],
       nics: [],
       ram: { kind: 'whole', host: undefined },
       firmware: { kind: 'bios' },

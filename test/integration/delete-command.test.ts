@@ -140,6 +140,7 @@ void t.test('delete by hand', async (t) => {
       podUid: undefined,
       rootDisk: undefined,
       progress: undefined,
+      disks: [],
       nics: [],
       numa: undefined,
       logDir: join(shims.directory, 'data/vms', key),

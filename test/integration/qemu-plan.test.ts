@@ -21,7 +21,7 @@ import t, { type Test } from 'tap';
 import { buildAddon } from '../../scripts/build-addon.ts';
 import { loadNative } from '../../src/host/native.ts';
 import { planQemu } from '../../src/qemu/plan.ts';
-import type { FdRole, NicFdRole } from '../../src/qemu/plan-fds.ts';
+import type { FdRole, NicFdRole, VolumeFdRole } from '../../src/qemu/plan-fds.ts';
 import { inEmptyNetwork } from '../../src/host/network-namespace.ts';
 import type { GuestRam, HostMemory, QemuInput } from '../../src/qemu/qemu-input.ts';
 import { QmpClient } from '../../src/qemu/qmp-client.ts';
@@ -163,8 +163,19 @@ function openRole(role: FdRole, directory: string, { rootDisk, firmware }: QemuI
       return openSync(path, O_RDWR);
     }
     default:
-      return openNic(role);
+      return isVolume(role) ? openVolume(role, directory) : openNic(role);
   }
+}
+
+function isVolume(role: FdRole): role is VolumeFdRole {
+  return role.startsWith('volume-');
+}
+
+/** One descriptor serves readers as well. */
+function openVolume(role: VolumeFdRole, directory: string): number {
+  const path = join(directory, `${role}.img`);
+  writeFileSync(path, Buffer.alloc(1 << 20), { mode: 0o600 });
+  return openSync(path, role.includes('-ro') ? O_RDONLY : O_RDWR);
 }
 
 /** Its header names a base that does not exist, to show that only the plan's own base is opened. */
@@ -195,7 +206,9 @@ for (const { name, input } of goldenCases()) {
     const nics = input.nics.map((nic) => ({ ...nic, vhost: false, queues: 1 }));
     // Nor has every machine more than one memory node, or huge pages set aside: test/testbed/numa.test.ts.
     const spec = { ...input.spec, hugepageBytes: undefined };
-    const vm = await start(t, { ...input, spec, accel: 'tcg', nics, ram: onNode0(input.ram) });
+    // Block volumes are in volumes.test.ts.
+    const volumes = input.volumes.map((volume) => ({ ...volume, backend: 'file' as const }));
+    const vm = await start(t, { ...input, spec, accel: 'tcg', nics, volumes, ram: onNode0(input.ram) });
     t.strictSame(await queryStatus(vm.qmp), { status: 'prelaunch', running: false });
     t.equal(((await vm.qmp.execute('query-name')) as { name: string }).name, input.spec.name);
     await quitCleanly(t, vm);

@@ -9,11 +9,14 @@ export class LoopDevice {
   readonly node: string;
   readonly file: string;
 
-  constructor(t: Teardown, bytes: number) {
+  /** @param flags of losetup(8), such as `--sector-size`. */
+  constructor(t: Teardown, bytes: number, flags: readonly string[] = []) {
     this.file = join(tempDir(t), 'volume');
     writeFileSync(this.file, '');
     truncateSync(this.file, bytes);
-    this.node = execFileSync('losetup', ['--find', '--show', this.file], { encoding: 'utf8' }).trim();
+    this.node = execFileSync('losetup', ['--find', '--show', ...flags, this.file], {
+      encoding: 'utf8',
+    }).trim();
     t.teardown(() => execFileSync('losetup', ['--detach', this.node]));
   }
 

@@ -216,6 +216,21 @@ static napi_value flock_fd(napi_env env, napi_callback_info info) {
   return errno == EWOULDBLOCK ? js_bool(env, false) : throw_errno(env, errno, "flock");
 }
 
+/* Whether another open file has a lock on these bytes; nothing is locked. Source: fcntl(2), F_OFD_GETLK. */
+static napi_value ofd_locked(napi_env env, napi_callback_info info) {
+  napi_value argv[3];
+  int fd;
+  int64_t start, length;
+  if (!get_args(env, info, 3, argv) || !get_fd(env, argv[0], "fd", &fd) ||
+      !get_integer(env, argv[1], "start", 0, UINT32_MAX, &start) ||
+      !get_integer(env, argv[2], "length", 1, UINT32_MAX, &length)) {
+    return NULL;
+  }
+  struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
+  if (fcntl(fd, F_OFD_GETLK, &lock) < 0) return throw_errno(env, errno, "fcntl");
+  return js_bool(env, lock.l_type != F_UNLCK);
+}
+
 static napi_value set_cloexec(napi_env env, napi_callback_info info) {
   napi_value argv[2];
   int fd;
@@ -332,6 +347,7 @@ static const struct {
     {"memfdCreate", memfd},
     {"flock", flock_fd},
     {"flockWait", flock_wait},
+    {"ofdLocked", ofd_locked},
     {"setCloexec", set_cloexec},
     {"dup", dup_fd},
     {"tunSetIff", tun_set_iff},

@@ -64,6 +64,7 @@ export async function startNetGuest(
       machineType: 'q35',
       rootDisk: undefined,
       guestDrive: false,
+      volumes: [],
       nics: [{ mac: card.mac, mtu: 1500, queues: card.queues, vhost: false }],
       firmware: { kind: 'bios' },
       aio: 'threads',

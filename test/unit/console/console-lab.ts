@@ -32,7 +32,9 @@ export class LabHost implements ConsoleHost {
           ? 'directory'
           : 'char-device';
     const { size, uid, mtimeMs, ctimeMs: changedMs } = stat;
-    return { kind, size, mode: stat.mode & 0o7777, uid, mtimeMs, changedMs, device: { major: 0, minor: 0 } };
+    const device = { major: 0, minor: 0 };
+    const identity = `${stat.dev}:${stat.ino}`;
+    return { kind, size, mode: stat.mode & 0o7777, uid, mtimeMs, changedMs, device, identity };
   }
 
   open(path: string, flags: number, mode?: number): OwnedFd {

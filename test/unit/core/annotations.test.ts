@@ -124,6 +124,7 @@ void t.test('wrong values name key, value and remedy', (t) => {
     'root-size': ['0', 'big'],
     'root-key': ['', 'pod', 'Name'],
     'root-fill': ['', 'always'],
+    disks: ['', '{}', '[1]', '{"name": "x"}'],
     kernel: ['vmlinuz', '/../etc/shadow', '/boot/', '/', '/a\nb'],
     initrd: ['initrd', '/a/../b'],
     cmdline: ['a\nb', 'x'.repeat(2048)],

@@ -80,6 +80,7 @@ void t.test('a bare container: defaults', (t) => {
       cpuPinning: 'shared',
       hugepageBytes: undefined,
       rootDiskBytes: undefined,
+      disks: [],
       guestData: {
         kind: 'config-drive',
         hostname: 'c1',
@@ -121,6 +122,7 @@ void t.test('a pod’s container: limits', (t) => {
     vcpus: 2,
     memoryBytes: 3 * GiB,
     rootDiskBytes: 9537 * 2 ** 20,
+    disks: [],
     cgroupsPath: '/kubepods/pod1/c1',
     resources: {
       cpuShares: 2048,

@@ -116,7 +116,7 @@ function jsTypes(name: string, type: string): string[] {
   // PCI's devfn calls itself an int32 and also reads "slot.function".
   if (name === 'addr') return ['string'];
   if (type === 'bool') return ['boolean'];
-  return /^u?int\d+$/.test(type) ? ['number'] : ['string'];
+  return /^(u?int\d+|size)$/.test(type) ? ['number'] : ['string'];
 }
 
 /** -chardev is flat where chardev-add nests; this is the nesting of the one backend in use. */

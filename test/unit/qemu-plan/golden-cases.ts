@@ -33,6 +33,7 @@ export const baseInput: QemuInput = {
     cpuPinning: 'shared',
     hugepageBytes: undefined,
     rootDiskBytes: undefined,
+    disks: [],
     guestData: {
       kind: 'config-drive',
       hostname: 'web-0',
@@ -60,6 +61,7 @@ export const baseInput: QemuInput = {
   ram: { kind: 'whole', host: undefined },
   rootDisk: { format: 'qcow2', base: { format: 'qcow2' }, cache: 'writeback' },
   guestDrive: false,
+  volumes: [],
   nics: [],
   firmware: { kind: 'bios' },
   aio: 'io_uring',

@@ -72,6 +72,32 @@ const ram: fc.Arbitrary<GuestRam> = fc.oneof(
       distances: nodes.map((_, from) => nodes.map((_, to) => (from === to ? 10 : 21))),
     })),
 );
+/** Of any bus and kind, each with a name of its own. */
+const volumes = fc
+  .array(
+    fc.record({
+      row: fc.constantFrom('own' as const, 'device' as const, 'mount' as const),
+      device: fc.constantFrom('disk' as const, 'disk' as const, 'cdrom' as const),
+      bus: fc.constantFrom('virtio' as const, 'scsi' as const, 'sata' as const, 'usb' as const),
+      backend: fc.constantFrom('file' as const, 'host_device' as const),
+      readOnly: fc.boolean(),
+      cache: fc.constantFrom('none' as const, 'writeback' as const),
+      aio: fc.constantFrom('threads' as const, 'native' as const, 'io_uring' as const),
+      discard: fc.boolean(),
+      blockSize: fc.constantFrom(undefined, { logical: 4096, physical: 4096 }),
+      boot: fc.boolean(),
+    }),
+    { maxLength: 6 },
+  )
+  .map((list) =>
+    list.map(({ boot, ...volume }, index) => ({
+      ...volume,
+      bus: volume.device === 'cdrom' ? ('sata' as const) : volume.bus,
+      name: `v${index}`,
+      serial: `s${index}`,
+      boot: boot ? 98 + index + (index > 1 ? 1 : 0) : undefined,
+    })),
+  );
 
 /** Every combination that the plan accepts. */
 const inputs: fc.Arbitrary<QemuInput> = fc
@@ -80,6 +106,7 @@ const inputs: fc.Arbitrary<QemuInput> = fc
     disk: fc.option(fc.oneof(rootOverlay, rootDevice), { nil: undefined }),
     kernel: fc.option(kernelBoot, { nil: undefined }),
     guestDrive: fc.boolean(),
+    volumes,
     firmware: fc.constantFrom('bios' as const, 'uefi' as const, 'uefi-secure' as const),
     hardware,
     name: text,
@@ -104,6 +131,7 @@ const inputs: fc.Arbitrary<QemuInput> = fc
       firmware,
       hardware,
       guestDrive,
+      volumes,
       name,
       vcpus,
       mib,
@@ -130,6 +158,7 @@ const inputs: fc.Arbitrary<QemuInput> = fc
       machineType: microvm ? 'microvm' : 'pc-q35-7.2',
       rootDisk: disk,
       guestDrive,
+      volumes: microvm ? [] : volumes,
       nics: [],
       firmware:
         firmware === 'bios' ? { kind: firmware } : { kind: firmware, codePath: '/usr/share/OVMF/code.fd' },
@@ -144,6 +173,11 @@ interface Fields extends Readonly<Record<string, unknown>> {
   readonly addr?: string;
   readonly port?: string;
   readonly 'scsi-id'?: number;
+}
+
+/** A device's place on its bus; a SATA port is a bus of its own. */
+function placeOf({ bus = '', addr, port, 'scsi-id': target }: Fields): string {
+  return `${bus} ${addr ?? port ?? target ?? ''}`;
 }
 
 function jsonOf(input: QemuInput, flag: string): Fields[] {
@@ -169,11 +203,7 @@ void t.test('QEMU 7.2 knows every option of every plan', (t) => {
 void t.test('no two devices or nodes share an address or a name', (t) => {
   check(t, (input) => {
     const devices = jsonOf(input, '-device');
-    expectDistinct(
-      devices.flatMap(({ bus, addr, port, ...rest }) =>
-        bus === undefined ? [] : [`${bus} ${addr ?? port ?? rest['scsi-id'] ?? ''}`],
-      ),
-    );
+    expectDistinct(devices.flatMap((device) => (device.bus === undefined ? [] : [placeOf(device)])));
     expectDistinct(devices.map(({ id }) => id));
     expectDistinct(jsonOf(input, '-blockdev').map((node) => node['node-name']));
     expectDistinct(jsonOf(input, '-object').map(({ id }) => id));
@@ -183,11 +213,22 @@ void t.test('no two devices or nodes share an address or a name', (t) => {
 void t.test('virtio and PCI devices always have their own place, whatever else is there', (t) => {
   const places = new Map<string, string>();
   check(t, (input) => {
-    for (const { driver, id, bus, addr } of jsonOf(input, '-device')) {
+    const named = new Map(input.volumes.map((volume) => [`volume-${volume.name}`, volume]));
+    for (const device of jsonOf(input, '-device')) {
+      const { driver, id } = device;
       if (driver === 'isa-serial') continue;
+      const volume = named.get(String(id));
+      // Which of its kind it is decides a disk's place.
+      const alike = input.volumes.filter(
+        ({ bus, row }) => bus === volume?.bus && (bus !== 'virtio' || row === volume.row),
+      );
       // A model, or a disk's bus, is a choice of the pod's; the place goes with it.
-      const key = `${input.spec.machine} ${String(driver)} ${String(id)}`;
-      const place = `${bus ?? ''} ${addr ?? ''}`;
+      const what =
+        volume === undefined
+          ? `${String(driver)} ${String(id)}`
+          : `${volume.bus} ${volume.bus === 'virtio' ? volume.row : ''} ${alike.indexOf(volume)}`;
+      const key = `${input.spec.machine} ${what}`;
+      const place = placeOf(device);
       expectSame(places.get(key) ?? place, place);
       places.set(key, place);
     }

@@ -1,0 +1,164 @@
+import { VmError } from '../core/errors.ts';
+import { bootIndex } from './boot-index.ts';
+import { diskErrors } from './disk-errors.ts';
+import type { QemuOption } from './option.ts';
+import { pciAddress, ROW_PLACES, volumeAddress } from './pci-address.ts';
+import { fdSet, fdSetPath } from './plan-disk.ts';
+import type { FdNumber } from './plan-fds.ts';
+import type { QemuInput, Volume } from './qemu-input.ts';
+import type { JsonObject } from './qmp-codec.ts';
+
+/** Ports of ICH9's AHCI controller. */
+const SATA_PORTS = 6;
+/** As many as QEMU's xHCI controller has at most. */
+const USB_PORTS = 15;
+/** Targets of a virtio-scsi controller; 256 would be the limit, but a guest scans them one by one. */
+const SCSI_TARGETS = 64;
+/** More queues than this serve nobody. */
+const MAX_QUEUES = 64;
+
+/** Keeps their I/O off QEMU's main loop and out of the root disk's way. */
+const IO_THREAD = { flag: '-object', json: { 'qom-type': 'iothread', id: 'iothread-volumes' } } as const;
+
+/**
+ * All disks beside the root disk. Controllers are theirs alone, so that their addresses do not depend on the root disk's bus.
+ * Each is a raw image or device: QEMU never looks for another format in what a guest may have written.
+ * @throws VmError InvalidArgument for more disks than there are places.
+ */
+export function planVolumes(input: QemuInput, fd: FdNumber): QemuOption[] {
+  const { volumes } = input;
+  if (volumes.length === 0) return [];
+  const buses = new Set(volumes.map(({ bus }) => bus));
+  const on = (volume: Volume): readonly Volume[] =>
+    volumes.filter(({ bus, row }) => bus === volume.bus && (bus !== 'virtio' || row === volume.row));
+  return [
+    ...(buses.has('virtio') || buses.has('scsi') ? [IO_THREAD] : []),
+    ...(buses.has('scsi') ? [device(scsiController(input))] : []),
+    ...(buses.has('sata')
+      ? [device({ driver: 'ich9-ahci', id: 'volumes-sata', ...pciAddress('volumesSata') })]
+      : []),
+    ...(buses.has('usb')
+      ? [
+          device({
+            driver: 'qemu-xhci',
+            id: 'volumes-usb',
+            p2: USB_PORTS,
+            p3: USB_PORTS,
+            ...pciAddress('volumesUsb'),
+          }),
+        ]
+      : []),
+    ...volumes.flatMap((volume) => [
+      ...nodes(volume, fd),
+      device({
+        ...attach(input, volume, on(volume).indexOf(volume)),
+        id: `volume-${volume.name}`,
+        drive: `volume-${volume.name}`,
+        serial: volume.serial,
+        ...(volume.boot !== undefined && { bootindex: bootIndex(input, volume.boot) }),
+        ...errors(input, volume),
+      }),
+    ]),
+  ];
+}
+
+function nodes(volume: Volume, fd: FdNumber): QemuOption[] {
+  const { name, backend, aio, readOnly } = volume;
+  const role = `volume-${name}` as const;
+  const discard = volume.discard && !readOnly;
+  const common = {
+    ...(readOnly && { 'read-only': true }),
+    ...(discard && { discard: 'unmap' }),
+    cache: { direct: volume.cache === 'none' },
+  };
+  return [
+    fdSet(role, fd),
+    {
+      flag: '-blockdev',
+      json: { driver: backend, 'node-name': `file-${name}`, filename: fdSetPath(role, fd), aio, ...common },
+    },
+    {
+      flag: '-blockdev',
+      json: {
+        driver: 'raw',
+        'node-name': role,
+        file: `file-${name}`,
+        ...common,
+        ...(discard && { 'detect-zeroes': 'unmap' }),
+      },
+    },
+  ];
+}
+
+/** Nothing writes to a disk that is only read. */
+function errors({ spec }: QemuInput, { readOnly }: Volume): JsonObject {
+  const { rerror, werror } = diskErrors(spec.hardware.onIoError);
+  return readOnly ? { rerror } : { rerror, werror };
+}
+
+function scsiController({ spec }: QemuInput): JsonObject {
+  return {
+    driver: 'virtio-scsi-pci',
+    id: 'volumes-scsi',
+    iothread: IO_THREAD.json.id,
+    num_queues: queues(spec.vcpus),
+    ...pciAddress('volumesScsi'),
+  };
+}
+
+/** The device's driver, where it is plugged in, and what only this driver has. */
+function attach({ spec }: QemuInput, volume: Volume, place: number): JsonObject {
+  const { bus, row, serial } = volume;
+  const cdrom = volume.device === 'cdrom';
+  const blocks = cdrom ? {} : blockSizes(volume);
+  switch (bus) {
+    case 'virtio':
+      expectRoom(place, ROW_PLACES, 'of its kind on the bus "virtio"', 'give some of them the bus "scsi"');
+      return {
+        driver: 'virtio-blk-pci',
+        ...volumeAddress(row, place),
+        iothread: IO_THREAD.json.id,
+        'num-queues': queues(spec.vcpus),
+        ...blocks,
+      };
+    case 'scsi':
+      expectRoom(place, SCSI_TARGETS, 'on the bus "scsi"', 'give some of them the bus "virtio"');
+      return {
+        driver: cdrom ? 'scsi-cd' : 'scsi-hd',
+        bus: 'volumes-scsi.0',
+        'scsi-id': place,
+        lun: 0,
+        // What Linux makes the name in /dev/disk/by-id of.
+        device_id: serial,
+        ...blocks,
+      };
+    case 'sata':
+      expectRoom(place, SATA_PORTS, 'on the bus "sata"', 'give some of them the bus "scsi"');
+      // Its sectors have 512 bytes for QEMU, whatever the device's have.
+      return { driver: cdrom ? 'ide-cd' : 'ide-hd', bus: `volumes-sata.${place}` };
+    case 'usb':
+      expectRoom(place, USB_PORTS, 'on the bus "usb"', 'give some of them the bus "scsi"');
+      return { driver: 'usb-storage', bus: 'volumes-usb.0', port: String(place + 1) };
+  }
+}
+
+function blockSizes({ blockSize }: Volume): JsonObject {
+  if (blockSize === undefined) return {};
+  return { logical_block_size: blockSize.logical, physical_block_size: blockSize.physical };
+}
+
+function queues(vcpus: number): number {
+  return Math.min(vcpus, MAX_QUEUES);
+}
+
+function expectRoom(place: number, places: number, what: string, remedy: string): void {
+  if (place < places) return;
+  throw new VmError(
+    'InvalidArgument',
+    `the VM has more than the ${places} disks ${what} that it can have; ${remedy}`,
+  );
+}
+
+function device(json: JsonObject): QemuOption {
+  return { flag: '-device', json };
+}
