@@ -19,6 +19,8 @@ import { TASK_SERVICES, taskService } from './task-service.ts';
 
 /** containerd waits 3 s for Shutdown; events that are still undelivered then are lost with us. */
 const DRAIN_MS = 2_500;
+/** containerd closes its connections right after Shutdown; somebody else's, such as vmctl's, does not keep us. */
+const HANG_UP_MS = 500;
 
 /** What `start` has found for us. */
 export interface ServePlace {
@@ -109,5 +111,6 @@ export async function serve(flags: ShimFlags, place: ServePlace): Promise<void> 
 /** Lets what was promised reach containerd: events in the queue, then responses in the sockets. */
 async function end(server: TtrpcServer, events: EventPublisher): Promise<void> {
   await events.drained(AbortSignal.timeout(DRAIN_MS));
+  await server.clientsGone(AbortSignal.timeout(HANG_UP_MS));
   await server.close();
 }

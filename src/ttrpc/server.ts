@@ -67,6 +67,17 @@ export class TtrpcServer implements AsyncDisposable {
   }
 
   /**
+   * Serves on until every client of now has closed its connection, or the signal is aborted. A client that asked this process
+   * to end hangs up once it has its answer; hung up by us, its other calls would fail.
+   */
+  async clientsGone(signal: AbortSignal): Promise<void> {
+    const { promise: aborted, resolve } = Promise.withResolvers<undefined>();
+    signal.addEventListener('abort', () => resolve(undefined), { once: true });
+    const gone = [...this.#connections].map((connection) => connection.closed);
+    await Promise.race([Promise.all(gone), signal.aborted ? undefined : aborted]);
+  }
+
+  /**
    * Stops reading, sends the responses that handlers have already returned or return in this turn of the event loop,
    * at most `graceMs` (default 1000) long, then closes every connection and aborts the calls that still run. New
    * connections are closed at once.

@@ -14,6 +14,8 @@ import { type VmImage, vmctl, vmImage } from './vm-image.ts';
 /** What of a tap test the harness needs. */
 export interface TestScope {
   teardown(undo: () => unknown): void;
+  /** False once something of the test has failed. */
+  passing?(): boolean;
 }
 
 export interface ContainerdOptions {
@@ -50,6 +52,8 @@ export async function privateContainerd(t: TestScope, options: ContainerdOptions
   t.teardown(async () => {
     const left = await leaks(containerd.directory, options.cgroupParents, options.left);
     await containerd.stop();
+    // What went wrong once may take a week to do so again.
+    if (t.passing?.() === false) process.stderr.write(`${containerd.log().slice(-20_000)}\n`);
     // tap takes no assertion in a teardown, but what it throws fails the test.
     if (left.length > 0)
       throw new Error(`left behind:\n${left.join('\n')}\n${containerd.log().slice(-4000)}`);

@@ -174,14 +174,22 @@ export class CriPod {
     const { cri } = this.#node;
     if ((await cri.call('ListPodSandbox', { filter: { id: this.id } })).items.length === 0) return;
     const { containers } = await cri.call('ListContainers', { filter: { podSandboxId: this.id } });
-    await this.stop();
+    await this.#insist(() => this.stop());
     for (const { id } of containers) await cri.call('RemoveContainer', { containerId: id });
+    await this.#insist(() => cri.call('RemovePodSandbox', { podSandboxId: this.id }));
+  }
+
+  /**
+   * Asks a second time, as kubelet does, where containerd has lost its connection to a shim that ends while one of its own
+   * calls was still on the way. Rare enough to say what came before it.
+   */
+  async #insist(ask: () => Promise<unknown>): Promise<void> {
     try {
-      await cri.call('RemovePodSandbox', { podSandboxId: this.id });
+      await ask();
     } catch (error) {
-      // containerd 2.1 may ask a sandbox that has just ended with its shim; kubelet asks again.
       if (!/ttrpc: closed/.test(String(error))) throw error;
-      await cri.call('RemovePodSandbox', { podSandboxId: this.id });
+      process.stderr.write(`${String(error)}\n${this.#node.containerd.log().slice(-8000)}\n`);
+      await ask();
     }
   }
 

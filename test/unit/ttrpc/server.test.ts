@@ -254,6 +254,40 @@ void t.test('connections are counted', async (t) => {
   t.equal(server.connectionCount, 0);
 });
 
+void t.test('a server that is about to end serves on until its clients have hung up', async (t) => {
+  const server = new TtrpcServer();
+  server.addService('s', { ask: { kind: 'unary', handle: () => Buffer.from('answer') } });
+  const path = await serve(t, server);
+  const [first, second] = [await rawConnect(t, path), await rawConnect(t, path)];
+  first.request(1, { method: 'ask' });
+  second.request(1, { method: 'ask' });
+  await Promise.all([first.response(), second.response()]);
+  let gone = false;
+  const done = server.clientsGone(new AbortController().signal).then(() => {
+    gone = true;
+  });
+  first.socket.end();
+  await first.closed;
+  second.request(3, { method: 'ask' });
+  t.equal((await second.response()).payload.toString(), 'answer', 'a call that comes after all');
+  t.notOk(gone, 'one client is there');
+  second.socket.end();
+  await done;
+  t.equal(server.connectionCount, 0);
+
+  const third = await rawConnect(t, path);
+  third.request(1, { method: 'ask' });
+  await third.response();
+  const patience = new AbortController();
+  const given = server.clientsGone(patience.signal);
+  patience.abort();
+  await given;
+  t.equal(server.connectionCount, 1, 'one that stays is not waited for any longer');
+  await server.clientsGone(AbortSignal.abort());
+  third.socket.end();
+  await server.close();
+});
+
 void t.test('close sends the answers that are there, then closes, and the socket path stays', async (t) => {
   const server = new TtrpcServer();
   const waiting = new Waiting();
