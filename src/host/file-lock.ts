@@ -1,7 +1,9 @@
+import { once } from 'node:events';
 import { constants } from 'node:fs';
+import { Socket } from 'node:net';
+import { getSystemErrorMessage } from 'node:util';
 import { VmError } from '../core/errors.ts';
 import type { Host } from './host.ts';
-import { toVmError } from './linux-errno.ts';
 import type { Native } from './native.ts';
 
 const LOCK_EX_NB = 2 | 4;
@@ -21,19 +23,16 @@ export async function lockFile(
   using stack = new DisposableStack();
   const lock = stack.use(host.open(path, constants.O_RDWR | constants.O_CREAT, 0o600));
   if (native.flock(lock.fd, LOCK_EX_NB)) return stack.move();
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  const onAbort = (): void => reject(VmError.from(signal.reason, `waiting for the lock ${path}`));
+  const outcome = new Socket({ fd: native.flockWait(lock.fd), readable: true, writable: false });
+  stack.defer(() => void outcome.destroy());
+  const aborted = Promise.withResolvers<never>();
+  const onAbort = (): void => aborted.reject(VmError.from(signal.reason, `waiting for the lock ${path}`));
   signal.addEventListener('abort', onAbort, { once: true });
-  // The thread goes on waiting whatever becomes of the call, and needs the descriptor for it.
-  const held = stack.move();
-  const locked = native.flockWait(lock.fd);
   try {
-    await Promise.race([locked, aborted]);
-    return held;
-  } catch (error) {
-    const close = (): void => held[Symbol.dispose]();
-    locked.then(close, close);
-    throw VmError.is(error) ? error : toVmError(error, `lock ${path}`);
+    const [bytes] = (await Promise.race([once(outcome, 'data'), aborted.promise])) as [Buffer];
+    const number = bytes[0] ?? 0;
+    if (number !== 0) throw new VmError('Internal', `cannot lock ${path}: ${getSystemErrorMessage(-number)}`);
+    return stack.move();
   } finally {
     signal.removeEventListener('abort', onAbort);
   }

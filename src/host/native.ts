@@ -31,10 +31,13 @@ export interface Native {
   memfdCreate(name: string, flags: number): number;
   /** False when LOCK_NB was given and somebody else holds the lock. Without LOCK_NB it blocks the event loop. */
   flock(fd: number, operation: number): boolean;
-  /** Resolves with LOCK_EX held; a thread waits, not the event loop. `fd` must stay open until then. */
-  flockWait(fd: number): Promise<undefined>;
   /** Whether another open file has a lock of any kind on these bytes of the file (fcntl(2), F_OFD_GETLK). */
   ofdLocked(fd: number, start: number, length: number): boolean;
+  /**
+   * Waits for LOCK_EX in a thread. Returns the read end, non-blocking, of a pipe that gets one byte when the wait is over: 0, or
+   * the number of an error. A process that exits does not wait for the thread. Who closes `fd` before has given up.
+   */
+  flockWait(fd: number): number;
   setCloexec(fd: number, on: boolean): void;
   /** A duplicate with a number of at least 3. */
   dup(fd: number): number;

@@ -215,6 +215,17 @@ void t.test('who waits for the lock can be called off, and the lock goes on to t
   await t.rejects(lockFile(host, native, '/nonexistent/lock', never), { name: 'VmError', kind: 'NotFound' });
   await t.rejects(
     Promise.resolve().then(() => native.flockWait(12_345)),
-    { code: 'EBADF', syscall: 'flock' },
+    { code: 'EBADF', syscall: 'fcntl' },
   );
+});
+
+void t.test('a process that has given up waiting ends while another one keeps the lock', async (t) => {
+  const path = join(tempDir(t), 'lock');
+  using _held = await lockFile(host, native, path, never);
+  const waiter = join(import.meta.dirname, '../../support/lock-waiter.ts');
+  const child = spawn(process.execPath, [waiter, path], { stdio: ['ignore', 'pipe', 'inherit'] });
+  t.teardown(() => void child.kill('SIGKILL'));
+  const [said, ended] = await Promise.all([once(child.stdout, 'data'), once(child, 'exit')]);
+  t.match(String(said[0]), /waiting for the lock .*: the call was canceled/);
+  t.equal(ended[0], 0);
 });
