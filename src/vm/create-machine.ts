@@ -191,8 +191,10 @@ async function startQemu(
     signal,
     onSpawn: ({ pid, startTime }) => {
       timeline.mark('qemu-spawned');
-      parts.recorder.update({ qemu: { pid, startTime }, numa: parts.place.numa });
+      // Before the record is on disk, which knows the cgroup already: QEMU is not to get anywhere outside of it. The
+      // kernel's vhost threads stay where QEMU was when it asked for them (before Linux 6.4).
       joinCgroup(host, parts.cgroup, pid);
+      parts.recorder.update({ qemu: { pid, startTime }, numa: parts.place.numa });
     },
   });
   timeline.mark('qmp-ready');
