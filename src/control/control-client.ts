@@ -1,6 +1,12 @@
 import { vmshim } from '#wire';
 import { type ClientStream, TtrpcClient } from '../ttrpc/client.ts';
-import { CONTROL_SERVICE, type NetworkStatus, type VmStatus } from './control-service.ts';
+import {
+  CONTROL_SERVICE,
+  type NetworkStatus,
+  type PowerAsk,
+  type PowerStatus,
+  type VmStatus,
+} from './control-service.ts';
 
 const wire = vmshim.control.v1;
 
@@ -34,6 +40,15 @@ export class ControlClient implements AsyncDisposable {
   async resume(signal: AbortSignal): Promise<void> {
     const payload = wire.ResumeRequest.encode({}).finish();
     await this.#client.call(CONTROL_SERVICE, 'Resume', payload, { signal });
+  }
+
+  /** @throws VmError Unimplemented from the shim of an earlier version. */
+  async power(request: PowerAsk, signal: AbortSignal): Promise<PowerStatus> {
+    const payload = wire.PowerRequest.encode(request).finish();
+    const response = wire.PowerResponse.decode(
+      await this.#client.call(CONTROL_SERVICE, 'Power', payload, { signal }),
+    );
+    return response.status ?? {};
   }
 
   /** PNG. */

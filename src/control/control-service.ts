@@ -9,6 +9,16 @@ const PART_BYTES = 1 << 20;
 
 export type VmStatus = vmshim.control.v1.StatusResponse.$Properties;
 
+export type PowerStatus = vmshim.control.v1.PowerStatus.$Properties;
+
+export interface PowerAsk {
+  readonly id: string;
+  readonly action: string;
+  readonly graceSeconds: number;
+  readonly wait: boolean;
+  readonly force: boolean;
+}
+
 export type NetworkStatus = vmshim.control.v1.NetworkResponse.$Properties;
 
 /** What the control service needs of a VM. */
@@ -18,6 +28,8 @@ export interface ControlTarget {
   /** PNG. @throws VmError FailedPrecondition without a screen. */
   screenshot(signal: AbortSignal): Promise<Uint8Array>;
   resume(signal: AbortSignal): Promise<void>;
+  /** @throws VmError InvalidArgument, or FailedPrecondition while another request is under way. */
+  power(request: PowerAsk, signal: AbortSignal): Promise<PowerStatus>;
   /** A live view of the console with the last `replayBytes` of its past. */
   attach(options: { replayBytes: number }): ConsoleView;
 }
@@ -52,6 +64,13 @@ export function controlService(target: ControlTarget): Record<string, MethodDefi
       handle: async (_request, { signal }) => {
         await target.resume(signal);
         return wire.ResumeResponse.encode({}).finish();
+      },
+    },
+    Power: {
+      kind: 'unary',
+      handle: async (request, { signal }) => {
+        const status = await target.power(wire.PowerRequest.decode(request), signal);
+        return wire.PowerResponse.encode({ status }).finish();
       },
     },
     Console: {

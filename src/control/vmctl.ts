@@ -9,7 +9,7 @@ import { commandHelp, overview } from './help.ts';
 import { gcCommand } from './gc-command.ts';
 import { imageCommand } from './image-command.ts';
 import { listCommand } from './list-command.ts';
-import { resumeCommand } from './resume-command.ts';
+import { powerCommands } from './power-commands.ts';
 import { screenshotCommand } from './screenshot-command.ts';
 import { numaCommand } from './numa-command.ts';
 import { statusCommand } from './status-command.ts';
@@ -21,7 +21,7 @@ const COMMANDS: readonly Command[] = [
   consoleCommand,
   vncCommand,
   screenshotCommand,
-  resumeCommand,
+  ...powerCommands,
   imageCommand,
   gcCommand,
   numaCommand,

@@ -1,15 +1,21 @@
+import { randomUUID } from 'node:crypto';
 import { createServer } from 'node:net';
 import {
   CONTROL_SERVICE,
   controlService,
   type NetworkStatus,
+  type PowerAsk,
+  type PowerStatus as WirePowerStatus,
   type VmStatus,
 } from '../control/control-service.ts';
 import { describeExit } from '../core/exit.ts';
 import type { Native } from '../host/native.ts';
 import { TtrpcServer } from '../ttrpc/server.ts';
 import type { NicStatus } from '../vm/nic-status.ts';
+import { VmError } from '../core/errors.ts';
 import { isStalled } from '../vm/machine-state.ts';
+import { PowerBook } from '../vm/power-book.ts';
+import { parsePowerRequest, type PowerRequest, type PowerStatus } from '../vm/power-request.ts';
 import { VERSION } from '../vm/version.ts';
 import { nicTraffic } from './nic-traffic.ts';
 import type { VmTask } from './vm-task.ts';
@@ -19,14 +25,23 @@ const BACKLOG = 16;
 /** Serves `vmctl` on the VM's own socket, which only root can reach; disposing ends it. */
 export async function serveControl(native: Native, task: VmTask): Promise<AsyncDisposable> {
   const server = new TtrpcServer();
+  const book = new PowerBook({
+    perform: (request) => perform(task, request),
+    record: () => undefined,
+    earlier: [],
+  });
   server.addService(
     CONTROL_SERVICE,
     controlService({
-      status: () => statusOf(task),
+      status: () => ({
+        ...statusOf(task),
+        power: book.last === undefined ? null : wireStatus(book.last),
+      }),
       network: async (signal) => networkOf(await task.machine.nicStatus(signal)),
       attach: (options) => task.hub.attach(options),
       screenshot: (signal) => task.machine.screenshot(signal),
       resume: (signal) => task.resume(signal),
+      power: (request, signal) => askPower(book, request, signal),
     }),
   );
   const listener = createServer();
@@ -42,6 +57,50 @@ export async function serveControl(native: Native, task: VmTask): Promise<AsyncD
       await server.close();
     },
   };
+}
+
+async function askPower(book: PowerBook, ask: PowerAsk, signal: AbortSignal): Promise<WirePowerStatus> {
+  const { status, settled } = book.ask(parsePowerRequest(ask, randomUUID));
+  return wireStatus(ask.wait ? await settledOr(settled, signal) : status);
+}
+
+/** A caller that goes away takes nothing back. */
+async function settledOr(settled: Promise<PowerStatus>, signal: AbortSignal): Promise<PowerStatus> {
+  const gone = Promise.withResolvers<never>();
+  const leave = (): void => gone.reject(VmError.from(signal.reason));
+  signal.addEventListener('abort', leave, { once: true });
+  try {
+    signal.throwIfAborted();
+    return await Promise.race([settled, gone.promise]);
+  } finally {
+    signal.removeEventListener('abort', leave);
+  }
+}
+
+async function perform(task: VmTask, { action }: PowerRequest): Promise<string> {
+  const { signal } = new AbortController();
+  switch (action) {
+    case 'pause':
+      await task.pause(signal);
+      return '';
+    case 'resume':
+      await task.resume(signal);
+      return '';
+    case 'reset':
+      await task.machine.reset(signal);
+      return '';
+    case 'nmi':
+      await task.machine.nmi(signal);
+      return '';
+    case 'stop':
+    case 'start':
+    case 'reboot':
+      throw new VmError('Unimplemented', `"${action}" comes with the next version`);
+  }
+}
+
+function wireStatus({ id, action, phase, message, at }: PowerStatus): WirePowerStatus {
+  return { id, action, phase, message, atMs: at };
 }
 
 function statusOf({ machine, request, status, exit }: VmTask): VmStatus {

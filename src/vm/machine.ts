@@ -6,7 +6,16 @@ import type { Cgroup } from '../host/cgroup-plan.ts';
 import type { NicCounters } from '../net/nic-counters.ts';
 import { type ExitEvidence, exitReason, noExitEvidence, noteExitEvent } from '../qemu/exit-cause.ts';
 import type { QemuProcess } from '../qemu/process.ts';
-import { balloon, cont, queryStatus, quit, stop, systemPowerdown } from '../qemu/qmp-commands.ts';
+import {
+  balloon,
+  cont,
+  injectNmi,
+  queryStatus,
+  quit,
+  stop,
+  systemPowerdown,
+  systemReset,
+} from '../qemu/qmp-commands.ts';
 import { parseVmEvent, type VmEvent } from '../qemu/qmp-events.ts';
 import { IoRecovery } from './io-recovery.ts';
 import { describeTrouble } from './io-trouble.ts';
@@ -145,6 +154,19 @@ export class Machine {
   async resume(signal: AbortSignal): Promise<void> {
     expectState(this.#state, 'resume', 'paused');
     await cont(this.#parts.qemu.qmp, { signal });
+  }
+
+  /** Presses the reset button: the guest boots again in the same QEMU. One that stood still goes on. */
+  async reset(signal: AbortSignal): Promise<void> {
+    expectState(this.#state, 'reset', 'running', 'paused');
+    await systemReset(this.#parts.qemu.qmp, { signal });
+    await cont(this.#parts.qemu.qmp, { signal });
+  }
+
+  /** Sends the guest a non-maskable interrupt. */
+  async nmi(signal: AbortSignal): Promise<void> {
+    expectState(this.#state, 'send an NMI', 'running');
+    await injectNmi(this.#parts.qemu.qmp, { signal });
   }
 
   /** Calls `listener` when the guest stops because its storage does not work, and when that is over. */

@@ -186,7 +186,7 @@ async function checkUsage(t: Test, containerd: Containerd, id: string): Promise<
 
   const script = `source <(vmctl completion bash)
 complete_line() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _vmctl; echo "\${COMPREPLY[*]}"; }
-complete_line vmctl st
+complete_line vmctl stat
 complete_line vmctl status det
 complete_line vmctl console --re
 complete_line vmctl help li
