@@ -40,6 +40,8 @@ export interface VmSpec {
   readonly guestData: GuestDataSpec;
   /** `linux.cgroupsPath` of the OCI spec as given, or undefined. */
   readonly cgroupsPath: string | undefined;
+  /** How soon the kernel kills QEMU for memory: -1000 (never) to 1000 (first), or undefined (proc_pid_oom_score_adj(5)). */
+  readonly oomScoreAdj: number | undefined;
   /** `linux.resources` of the OCI spec as far as the cgroup takes it. */
   readonly resources: CpuResources;
 }

@@ -119,9 +119,11 @@ export interface SpawnPlan {
   readonly gid: number;
   /** Descriptors of ours that become 0, 1, 2, 3 … in the child; `null` is /dev/null. */
   readonly fds: readonly (number | null)[];
-  /** Name of the network namespace the child starts in: ours, or a new one without any link. */
-  readonly network: 'inherit' | 'empty';
+  readonly network: ProcessNetwork;
 }
+
+/** The network namespace a child starts in: ours, a new one without any link, or the one at an absolute path. */
+export type ProcessNetwork = 'inherit' | 'empty' | { readonly path: string };
 
 /** A child in its own session. It is not stopped when we end. */
 export interface SpawnedProcess {

@@ -4,10 +4,10 @@ import { constants, existsSync, openSync, readdirSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { isAbsolute } from 'node:path';
 import { VmError } from '../core/errors.ts';
-import type { ProcessExit, SpawnedProcess, SpawnPlan } from './host.ts';
+import type { ProcessExit, ProcessNetwork, SpawnedProcess, SpawnPlan } from './host.ts';
 import { errnoName, toVmError, withErrno } from './linux-errno.ts';
 import type { Native } from './native.ts';
-import { inEmptyNetwork } from './network-namespace.ts';
+import { inEmptyNetwork, inNetworkNamespace } from './network-namespace.ts';
 import { ownFd } from './owned-fd.ts';
 
 /**
@@ -28,13 +28,18 @@ export function spawnProcess(native: Native, plan: SpawnPlan): SpawnedProcess {
   const stdio = Array.from({ length: count }, (_, i) => plan.fds[i] ?? devNull.fd);
 
   closeAllOnExec(native);
-  const start = (): ReturnType<typeof startDetached> => startDetached(plan, stdio);
-  const { child, pid } = plan.network === 'empty' ? inEmptyNetwork(native, start) : start();
+  const { child, pid } = inNetwork(native, plan.network, () => startDetached(plan, stdio));
   child.unref();
   const exited = new Promise<ProcessExit>((resolve) => {
     child.once('exit', (code, signal) => resolve(toExit(code, signal)));
   });
   return { pid, exited };
+}
+
+function inNetwork<T>(native: Native, network: ProcessNetwork, start: () => T): T {
+  if (network === 'inherit') return start();
+  if (network === 'empty') return inEmptyNetwork(native, start);
+  return inNetworkNamespace(native, network.path, start);
 }
 
 function startDetached(plan: SpawnPlan, stdio: number[]): { child: ChildProcess; pid: number } {

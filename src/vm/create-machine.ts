@@ -6,7 +6,8 @@ import { applyCpuResources } from '../host/cgroup-cpu.ts';
 import { detectCgroupLayout } from '../host/cgroup-layout.ts';
 import { type Cgroup, planCgroup } from '../host/cgroup-plan.ts';
 import { readCgroupStats } from '../host/cgroup-stats.ts';
-import type { OwnedFd } from '../host/host.ts';
+import type { OwnedFd, ProcessNetwork } from '../host/host.ts';
+import { setOomScore } from '../host/oom-score.ts';
 import { ownFd } from '../host/owned-fd.ts';
 import { bootId, readIdentity } from '../host/process-identity.ts';
 import { type AccelVerdict, detectAccel } from '../qemu/accel.ts';
@@ -187,7 +188,7 @@ async function startQemu(
     cwd: '/',
     uid: names.uid,
     gid: accel.kvmGid ?? names.uid,
-    network: spec.network.mode === 'user' ? 'inherit' : 'empty',
+    network: qemuNetwork(request),
     signal,
     onSpawn: ({ pid, startTime }) => {
       timeline.mark('qemu-spawned');
@@ -195,10 +196,20 @@ async function startQemu(
       // kernel's vhost threads stay where QEMU was when it asked for them (before Linux 6.4).
       joinCgroup(host, parts.cgroup, pid);
       parts.recorder.update({ qemu: { pid, startTime }, numa: parts.place.numa });
+      setOomScore(host, pid, spec.oomScoreAdj);
     },
   });
   timeline.mark('qmp-ready');
   return qemu;
+}
+
+/**
+ * QEMU opens the connections of a guest of mode `user` itself, so it may do so where the pod may: in the node's own network
+ * they would have the node's address, reach its loopback and pass by every network policy.
+ */
+function qemuNetwork({ spec, netns }: MachineRequest): ProcessNetwork {
+  if (spec.network.mode !== 'user') return 'empty';
+  return netns === undefined ? 'inherit' : { path: netns };
 }
 
 function planFirmware(kind: FirmwareKind, { firmware }: Config): Firmware {

@@ -39,7 +39,7 @@ const podAnnotations = {
 
 const full = {
   ociVersion: '1.1.0',
-  process: { args: [], cwd: '/' },
+  process: { args: [], cwd: '/', oomScoreAdj: 985 },
   hostname: 'web',
   annotations: { ...podAnnotations, 'vmshim.io/port-forwards': 'tcp::8022:22', 'vmshim.io/root-size': '10G' },
   linux: {
@@ -94,6 +94,7 @@ void t.test('a bare container: defaults', (t) => {
         network: 'static',
         volumes: [],
       },
+      oomScoreAdj: undefined,
       cgroupsPath: undefined,
       resources: {
         cpuShares: undefined,
@@ -123,6 +124,7 @@ void t.test('a pod’s container: limits', (t) => {
     memoryBytes: 3 * GiB,
     rootDiskBytes: 9537 * 2 ** 20,
     disks: [],
+    oomScoreAdj: 985,
     cgroupsPath: '/kubepods/pod1/c1',
     resources: {
       cpuShares: 2048,
@@ -264,6 +266,10 @@ void t.test('complaints', (t) => {
     [
       { linux: { resources: { cpu: { cpus: 'all' } } } },
       'cpu.cpus of the container\'s spec must be a list of numbers and ranges such as "0-3,8", but is "all"',
+    ],
+    [
+      { process: { oomScoreAdj: 1001 } },
+      "process.oomScoreAdj of the container's spec must be a whole number from -1000 to 1000, but is 1001",
     ],
     [
       { linux: { cgroupsPath: '/a/../b' } },

@@ -105,6 +105,23 @@ void t.test('network "inherit" leaves the child in ours', async (t) => {
   t.equal(host.readBytes(output, 0, 100).toString().trim(), readlinkSync('/proc/self/ns/net'));
 });
 
+void t.test('a network by its path is where the child is, and we stay in ours', async (t) => {
+  const before = readlinkSync('/proc/thread-self/ns/net');
+  const holder = host.spawn({ ...cat, args: ['sleep', '1000'] });
+  const path = `/proc/${holder.pid}/ns/net`;
+  const output = fileFd(t, join(tempDir(t), 'out'));
+  const args = ['readlink', '/proc/self/ns/net'];
+  const child = host.spawn({ ...cat, args, fds: [null, output], network: { path } });
+  t.equal(readlinkSync('/proc/thread-self/ns/net'), before);
+  t.strictSame(await ended(child), { kind: 'exited', code: 0 });
+  t.equal(host.readBytes(output, 0, 100).toString().trim(), readlinkSync(path));
+  process.kill(holder.pid, 'SIGKILL');
+  await ended(holder);
+  t.throws(() => host.spawn({ ...cat, network: { path: '/nonexistent/ns' } }), {
+    message: /enter|open \/nonexistent/,
+  });
+});
+
 void t.test('the exit status is the child’s', async (t) => {
   t.strictSame(await ended(host.spawn({ ...cat, args: ['sh', '-c', 'exit 7'] })), {
     kind: 'exited',

@@ -47,6 +47,7 @@ export const baseInput: QemuInput = {
       network: 'static',
       volumes: [],
     },
+    oomScoreAdj: undefined,
     cgroupsPath: undefined,
     resources: {
       cpuShares: undefined,
