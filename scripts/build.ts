@@ -29,6 +29,7 @@ const shimPrograms = {
   shim: 'src/shim/main.ts',
   serve: 'src/shim/serve.ts',
   'guest-drive': 'src/vm/guest-drive.ts',
+  'open-vm-disks': 'src/vm/open-vm-disks.ts',
   'cgroup-metrics': 'src/shim/cgroup-metrics.ts',
   'sandbox-methods': 'src/shim/sandbox-methods.ts',
   delete: 'src/shim/delete.ts',

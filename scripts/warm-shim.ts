@@ -33,7 +33,8 @@ while (!existsSync('address')) await turn();
 const client = await TtrpcClient.connect(readFileSync('address', 'utf8').replace('unix://', ''));
 const request = containerd.task.ConnectRequest.encode({ id: 'warm' }).finish();
 await client.call('containerd.task.v2.Task', 'Connect', request);
-for (const name of ['cgroup-metrics', 'sandbox-methods', 'delete']) programs.load(join(lib, `${name}.js`));
+for (const name of ['cgroup-metrics', 'sandbox-methods', 'open-vm-disks', 'delete'])
+  programs.load(join(lib, `${name}.js`));
 await makeDrive();
 
 for (const [path, script] of programs.scripts) {
@@ -59,6 +60,6 @@ async function makeDrive(): Promise<void> {
   const dns = { nameservers: ['10.0.0.1'], search: ['warm'] };
   const guest = { ifName: 'eth0', mac: '52:54:00:00:00:01', mtu: 1500, addresses, routes: [], dns };
   const nic = { kind: 'netns', netns: '', tap: 'warm0', guest, guarded: false, router6: undefined } as const;
-  const place = { runDir: directory, dataDir: directory, hasRootDisk: true };
+  const place = { runDir: directory, dataDir: directory, hasRootDisk: true, volumes: [] };
   (await makeGuestDrive(new LinuxHost(), spec, place, [nic]))?.[Symbol.dispose]();
 }

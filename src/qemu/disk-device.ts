@@ -4,7 +4,7 @@ import type { JsonObject } from './qmp-codec.ts';
 import { virtioDevice } from './virtio-device.ts';
 
 /** Where disks and the pointer hang on their controllers; as fixed as PCI addresses, and for the same reason. */
-const UNITS = { rootDisk: 0, guestDrive: 1 } as const;
+export const UNITS = { rootDisk: 0, guestDrive: 1 } as const;
 export const USB_PORTS = { rootDisk: '1', tablet: '2', guestDrive: '3' } as const;
 
 export type DiskSeat = keyof typeof UNITS;

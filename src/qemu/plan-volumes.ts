@@ -1,5 +1,6 @@
 import { VmError } from '../core/errors.ts';
 import { bootIndex } from './boot-index.ts';
+import { indexOnBus } from './device-place.ts';
 import { diskErrors } from './disk-errors.ts';
 import type { QemuOption } from './option.ts';
 import { pciAddress, ROW_PLACES, volumeAddress } from './pci-address.ts';
@@ -29,8 +30,6 @@ export function planVolumes(input: QemuInput, fd: FdNumber): QemuOption[] {
   const { volumes } = input;
   if (volumes.length === 0) return [];
   const buses = new Set(volumes.map(({ bus }) => bus));
-  const on = (volume: Volume): readonly Volume[] =>
-    volumes.filter(({ bus, row }) => bus === volume.bus && (bus !== 'virtio' || row === volume.row));
   return [
     ...(buses.has('virtio') || buses.has('scsi') ? [IO_THREAD] : []),
     ...(buses.has('scsi') ? [device(scsiController(input))] : []),
@@ -51,7 +50,7 @@ export function planVolumes(input: QemuInput, fd: FdNumber): QemuOption[] {
     ...volumes.flatMap((volume) => [
       ...nodes(volume, fd),
       device({
-        ...attach(input, volume, on(volume).indexOf(volume)),
+        ...attach(input, volume, indexOnBus(volumes, volume)),
         id: `volume-${volume.name}`,
         drive: `volume-${volume.name}`,
         serial: volume.serial,

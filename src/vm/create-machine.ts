@@ -31,7 +31,7 @@ import { type VmNames, vmNames } from './names.ts';
 import { makeOwnDirectory } from './own-directory.ts';
 import { type MachinePlace, placeMachine } from './place-machine.ts';
 import { openScreen } from './vm-screen.ts';
-import { openVmDisks, type VmDisks } from './vm-disks.ts';
+import { NO_DISKS, type VmDisks } from './vm-disks.ts';
 import { reclaim } from './reclaim.ts';
 import { RECORD_FORMAT, type VmRecord, writeRecord } from './record.ts';
 import { writeRecordPointer } from './record-pointer.ts';
@@ -88,8 +88,11 @@ export async function createMachine(
   timeline.mark('disk-ready');
   const hasRootDisk = files.disk !== undefined;
   const record = (made: VmRecord['disks']): void => recorder.update({ disks: made });
-  using disks = await openVmDisks(deps, request, names.runDir, record, signal);
-  const drivePlace = { runDir: names.runDir, dataDir: config.dataDir, hasRootDisk };
+  // A bundle of its own as well: most VMs have none.
+  const vmDisks = spec.disks.length === 0 ? undefined : await import('./open-vm-disks.ts');
+  using disks = (await vmDisks?.openVmDisks(deps, request, names.runDir, record, signal)) ?? NO_DISKS;
+  const { volumes } = disks;
+  const drivePlace = { runDir: names.runDir, dataDir: config.dataDir, hasRootDisk, volumes };
   // A bundle of its own, which its code cache holds compiled; nothing else of a VM's start needs as much code once.
   const { makeGuestDrive } = await import('./guest-drive.ts');
   using guestDrive = await makeGuestDrive(host, spec, drivePlace, nicPlans);

@@ -1,7 +1,8 @@
 import type { VmSpec } from '../core/vm-spec.ts';
 import type { Host, OwnedFd } from '../host/host.ts';
-import { PCI_SLOTS, type Seat } from '../qemu/pci-address.ts';
+import { indexOnBus, rootDiskPlace, seatPlace, volumePlace } from '../qemu/device-place.ts';
 import { NIC_SEATS } from '../qemu/plan-network.ts';
+import type { Volume } from '../qemu/qemu-input.ts';
 import { driveImage } from '../storage/guest-data/drive-image.ts';
 import type { GuestDevice, GuestNic } from '../storage/guest-data/guest-data.ts';
 import { mergeGuestData } from '../storage/guest-data/merge-guest-data.ts';
@@ -22,7 +23,12 @@ import type { NicPlan } from './nic-plan.ts';
 export async function makeGuestDrive(
   host: Host,
   spec: VmSpec,
-  place: { readonly runDir: string; readonly dataDir: string; readonly hasRootDisk: boolean },
+  place: {
+    readonly runDir: string;
+    readonly dataDir: string;
+    readonly hasRootDisk: boolean;
+    readonly volumes: readonly Volume[];
+  },
   nics: readonly NicPlan[],
 ): Promise<OwnedFd | undefined> {
   const { guestData } = spec;
@@ -35,7 +41,7 @@ export async function makeGuestDrive(
     name: spec.name,
     randomSeed: randomSeed(await readNodeKey(host, place.dataDir), spec.uuid),
     nics: cards,
-    devices: guestDevices(spec, place.hasRootDisk, cards),
+    devices: guestDevices(spec, place, cards),
   });
   return writeImage(host, `${place.runDir}/guest-data.img`, driveImage(data));
 }
@@ -60,20 +66,23 @@ function guestNics({ network }: VmSpec, plans: readonly NicPlan[]): readonly Gue
   }
 }
 
-/** microvm's devices have no place that a guest could look for. */
-function guestDevices({ machine }: VmSpec, hasRootDisk: boolean, nics: readonly GuestNic[]): GuestDevice[] {
-  if (machine !== 'q35') return [];
-  const disk: GuestDevice[] = hasRootDisk
-    ? [{ type: 'disk', address: pciName('rootDisk'), serial: 'root' }]
-    : [];
+/** What a guest may look for by place or tag. microvm's devices have no place that it could look at. */
+function guestDevices(
+  spec: VmSpec,
+  { hasRootDisk, volumes }: { readonly hasRootDisk: boolean; readonly volumes: readonly Volume[] },
+  nics: readonly GuestNic[],
+): GuestDevice[] {
+  if (spec.machine !== 'q35') return [];
   const cards = nics.flatMap(({ mac }, index): GuestDevice[] => {
     const seat = NIC_SEATS[index];
-    return seat === undefined ? [] : [{ type: 'nic', address: pciName(seat), mac }];
+    return seat === undefined ? [] : [{ type: 'nic', ...seatPlace(seat), bus: 'pci', mac }];
   });
-  return [...cards, ...disk];
-}
-
-/** As Linux writes an address: domain, bus, slot, function. */
-function pciName(seat: Seat): string {
-  return `0000:00:${PCI_SLOTS[seat].toString(16).padStart(2, '0')}.0`;
+  const root: GuestDevice[] = hasRootDisk
+    ? [{ type: 'disk', ...rootDiskPlace(spec), serial: 'root', tags: [] }]
+    : [];
+  const disks = volumes.map((volume): GuestDevice => {
+    const place = volumePlace(volume, indexOnBus(volumes, volume));
+    return { type: 'disk', ...place, serial: volume.serial, tags: [volume.name] };
+  });
+  return [...cards, ...root, ...disks];
 }

@@ -89,6 +89,27 @@ void t.test('disks beside the root disk', async (t) => {
     await ask(run, 'cat /run/d/app.conf /run/d/nginx/site.conf', /colour = blue\r?\nlisten 80/);
     await ask(run, 'umount /run/d; mount -t iso9660 -o ro /dev/vdf /run/d && cat /run/d/note', /by hand/);
 
+    await ask(
+      run,
+      'umount /run/d; mount -t vfat -o ro,iocharset=ascii /dev/vdg /run/d && echo config',
+      /^config/m,
+    );
+    const told = await ask(
+      run,
+      'cat /run/d/openstack/latest/meta_data.json; echo; echo end',
+      /"devices"[^]*^end/m,
+    );
+    // The place that the kernel gives the disk, by the name it has in the metadata.
+    const place = await ask(run, 'readlink /sys/block/vdc', /0000:00:[^/]+(?=\/virtio)/);
+    for (const [bus, address, name, serial] of [
+      ['pci', place, 'db', 'db'],
+      ['scsi', '1:0:1:0', 'lun', 'LUN.7'],
+    ])
+      t.match(
+        told.replaceAll(/\s/g, ''),
+        `{"type":"disk","bus":"${bus}","address":"${address}","tags":["${name}"],"serial":"${serial}"}`,
+      );
+
     const status = (await containerd.vmctl('status', 'all')).stdout;
     t.match(
       status,

@@ -67,5 +67,12 @@ export interface GuestNic {
 
 /** Where a device sits, for guests that look for it by place. */
 export type GuestDevice =
-  | { readonly type: 'nic'; readonly address: string; readonly mac: string }
-  | { readonly type: 'disk'; readonly address: string; readonly serial: string };
+  | { readonly type: 'nic'; readonly bus: 'pci'; readonly address: string; readonly mac: string }
+  | {
+      readonly type: 'disk';
+      readonly bus: 'pci' | 'scsi' | 'sata' | 'usb';
+      readonly address: string;
+      readonly serial: string;
+      /** What the pod calls it. */
+      readonly tags: readonly string[];
+    };

@@ -39,7 +39,8 @@ function keyName(index: number): string {
 }
 
 function device(place: GuestDevice): object {
-  const { type, address } = place;
-  const at = { type, bus: 'pci', address, tags: [] };
-  return place.type === 'nic' ? { ...at, mac: place.mac } : { ...at, serial: place.serial };
+  const { type, bus, address } = place;
+  return place.type === 'nic'
+    ? { type, bus, address, tags: [], mac: place.mac }
+    : { type, bus, address, tags: place.tags, serial: place.serial };
 }

@@ -55,7 +55,7 @@ const disk = performance.now();
 using _drive = await makeGuestDrive(
   host,
   spec,
-  { runDir, dataDir: config.dataDir, hasRootDisk: files.disk !== undefined },
+  { runDir, dataDir: config.dataDir, hasRootDisk: files.disk !== undefined, volumes: [] },
   [],
 );
 const drive = performance.now();

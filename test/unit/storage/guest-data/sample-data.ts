@@ -79,8 +79,9 @@ export const full: GuestData = {
   vendorData: '#cloud-config\npackages: [less]\n',
   nics: [bridged, routed],
   devices: [
-    { type: 'nic', address: '0000:00:03.0', mac: bridged.mac },
-    { type: 'disk', address: '0000:00:02.0', serial: 'root' },
+    { type: 'nic', bus: 'pci', address: '0000:00:03.0', mac: bridged.mac },
+    { type: 'disk', bus: 'pci', address: '0000:00:02.0', serial: 'root', tags: [] },
+    { type: 'disk', bus: 'scsi', address: '1:0:0:0', serial: 'LUN.7', tags: ['db'] },
   ],
   passwordHash: '$6$rounds=5000$salt$hashhashhash',
   adminPassword: 'clear text',
