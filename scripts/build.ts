@@ -46,11 +46,36 @@ const separate: Plugin = {
   },
 };
 
+/**
+ * Of the Kubernetes client the agent uses what authenticates it. Its package does not say that its files have no effects
+ * of their own, and its two thousand models would come along: a third of the agent's memory.
+ */
+const kubernetesClient: Plugin = {
+  name: 'kubernetes-client',
+  setup: (plugin) => {
+    plugin.onResolve({ filter: /^\.|^@kubernetes\/client-node$/ }, async ({ path, pluginData, ...how }) => {
+      const known = pluginData === kubernetesClient.name;
+      if (known || (path.startsWith('.') && !how.importer.includes('/@kubernetes/client-node/dist/')))
+        return undefined;
+      const { importer, kind, resolveDir } = how;
+      const found = await plugin.resolve(path, {
+        importer,
+        kind,
+        resolveDir,
+        pluginData: kubernetesClient.name,
+      });
+      return found.errors.length > 0 ? { errors: found.errors } : { path: found.path, sideEffects: false };
+    });
+  },
+};
+
 mkdirSync(lib, { recursive: true });
 mkdirSync(join(root, 'dist/bin'), { recursive: true });
 for (const [path, source] of await bundle({
   shim: 'src/shim/load.ts',
   vmctl: 'src/control/vmctl.ts',
+  'vm-node-agent': 'src/agent/main.ts',
+  'kubectl-vm': 'src/agent/kubectl/main.ts',
   'vm-tap': 'src/net/cni/load.ts',
 }))
   replaceFile(path.replace(/js$/, 'cjs'), source);
@@ -68,7 +93,7 @@ for (const script of ['warm-shim.ts', 'warm-vm-tap.ts']) {
     stdio: ['ignore', 'ignore', 'inherit'],
   });
 }
-for (const name of ['containerd-shim-vm-v2', 'vmctl', 'vm-tap']) {
+for (const name of ['containerd-shim-vm-v2', 'vmctl', 'vm-tap', 'vm-node-agent', 'kubectl-vm']) {
   cpSync(join(root, 'bin', name), join(root, 'dist/bin', name));
   chmodSync(join(root, 'dist/bin', name), 0o755);
 }
@@ -88,7 +113,7 @@ async function bundle(entryPoints: Record<string, string>): Promise<[string, str
     // Bundles load each other by require: import() would start Node's ES module loader. Node 24 has `using`, and what
     // esbuild 0.28 makes of it in a loop throws the error of an earlier round once more.
     supported: { 'dynamic-import': false, using: true },
-    plugins: [separate],
+    plugins: [separate, kubernetesClient],
     // protobufjs looks for `long` and does without it; ours decodes 64-bit fields as numbers.
     alias: { long: 'node:buffer' },
     // Both exist in ES modules only; src/host/native.ts falls back to __dirname.

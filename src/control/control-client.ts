@@ -29,6 +29,19 @@ export class ControlClient implements AsyncDisposable {
     );
   }
 
+  /** The status now and whenever it has changed. @throws VmError Unimplemented from the shim of an earlier version. */
+  async *watch(signal: AbortSignal): AsyncGenerator<VmStatus, void> {
+    const payload = wire.WatchRequest.encode({}).finish();
+    const options = { signal, clientStreaming: false };
+    for await (const status of this.#client.openStream(CONTROL_SERVICE, 'Watch', payload, options))
+      yield wire.StatusResponse.decode(status);
+  }
+
+  /** Resolves when the connection is closed, by whichever side; never rejects. */
+  get closed(): Promise<void> {
+    return this.#client.closed;
+  }
+
   /** @throws VmError Unimplemented from the shim of an earlier version. */
   async network(signal: AbortSignal): Promise<NetworkStatus> {
     const payload = wire.NetworkRequest.encode({}).finish();

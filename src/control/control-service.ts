@@ -24,6 +24,8 @@ export type NetworkStatus = vmshim.control.v1.NetworkResponse.$Properties;
 /** What the control service needs of a VM. */
 export interface ControlTarget {
   status(): VmStatus;
+  /** Calls `changed` whenever the status has changed, until that is disposed. */
+  watch(changed: () => void): Disposable;
   network(signal: AbortSignal): Promise<NetworkStatus>;
   /** PNG. @throws VmError FailedPrecondition without a screen. */
   screenshot(signal: AbortSignal): Promise<Uint8Array>;
@@ -43,6 +45,22 @@ export interface ConsoleView extends Disposable {
 export function controlService(target: ControlTarget): Record<string, MethodDefinition> {
   return {
     Status: { kind: 'unary', handle: () => wire.StatusResponse.encode(target.status()).finish() },
+    Watch: {
+      kind: 'stream',
+      handle: async (_request, channel, { signal }) => {
+        let wake = Promise.withResolvers<undefined>();
+        const stir = (): void => wake.resolve(undefined);
+        using _watch = target.watch(stir);
+        signal.addEventListener('abort', stir, { once: true });
+        while (!signal.aborted) {
+          // Before the status is taken, so that no change is missed.
+          wake = Promise.withResolvers();
+          await channel.send(wire.StatusResponse.encode(target.status()).finish());
+          await wake.promise;
+        }
+        return undefined;
+      },
+    },
     Network: {
       kind: 'unary',
       handle: async (_request, call) =>

@@ -13,7 +13,7 @@ const UNITS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_0
 
 export const gcCommand: Command = {
   name: 'gc',
-  usage: '[--dry-run] [--grace TIME] [--all] [--json] [--address SOCKET]',
+  usage: '[--dry-run] [--grace TIME] [--all] [--json] [--pods FILE] [--address SOCKET]',
   summary: 'remove disks and directories that belong to nobody',
   details: `Removes what no pod, no container and no VM of this node can need any more: disks of pods, base images below
 them, directories and logs of VMs that are gone. A pod's disks go only when kubelet has no directory of the pod,
@@ -27,6 +27,7 @@ cannot be proved orphaned is kept, and the reason is told. Disks kept by a pod's
     { flag: '--grace TIME', text: 'keep what changed within this time, such as 30m, 1h (default) or 7d' },
     { flag: '--all', text: 'tell also what is kept because it is in use' },
     { flag: '--json', text: 'one JSON array of everything instead of a table' },
+    { flag: '--pods FILE', text: 'keep the disks of these pods in any case: a file of UIDs, one per line' },
     { flag: '--address SOCKET', text: `containerd's socket (${DEFAULT_ADDRESS}, or CONTAINERD_ADDRESS)` },
   ],
   takesVm: false,
@@ -36,6 +37,7 @@ cannot be proved orphaned is kept, and the reason is told. Disks kept by a pod's
       grace: { type: 'string' },
       all: { type: 'boolean' },
       json: { type: 'boolean' },
+      pods: { type: 'string' },
       address: { type: 'string' },
     });
     if (positionals.length > 0) throw new UsageError('gc takes no names; what it removes it finds itself');
@@ -44,6 +46,7 @@ cannot be proved orphaned is kept, and the reason is told. Disks kept by a pod's
       config: config(),
       graceMs: parseGrace(values.grace ?? '1h'),
       containers: await askContainers(address, signal),
+      existing: values.pods === undefined ? new Set() : readUids(host.readText(values.pods)),
       onWait: () => void process.stderr.write('waiting for a VM that is being made …\n'),
     };
     const deps = { host, native: loadNative() };
@@ -61,6 +64,15 @@ function parseGrace(text: string): number {
   if (amount === undefined || ms === undefined)
     throw new UsageError(`--grace is "${text}"; give a number and s, m, h or d, such as 1h`);
   return Number(amount) * ms;
+}
+
+function readUids(text: string): ReadonlySet<string> {
+  return new Set(
+    text
+      .split('\n')
+      .map((line) => line.trim())
+      .filter((line) => line !== ''),
+  );
 }
 
 /** containerd that does not answer proves nothing, and only what needs no proof of it is removed then. */

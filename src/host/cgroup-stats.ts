@@ -27,6 +27,8 @@ export interface MemoryStats {
   readonly inactiveFile: number;
   /** Anonymous memory. */
   readonly rss: number;
+  /** Shared memory, which for a VM is its guest's RAM. */
+  readonly shmem: number;
   /** Highest usage so far; undefined before Linux 5.19 in v2. */
   readonly maxUsage: number | undefined;
   readonly pageFaults: number;
@@ -85,6 +87,7 @@ function readMemoryV1(host: Host, dir: string): MemoryStats | undefined {
     limit: limit !== undefined && limit < 2 ** 62 ? limit : undefined,
     inactiveFile: count(stat, 'total_inactive_file'),
     rss: count(stat, 'total_rss'),
+    shmem: count(stat, 'total_shmem'),
     maxUsage: readNumber(host, join(dir, 'memory.max_usage_in_bytes')),
     pageFaults: count(stat, 'total_pgfault'),
     majorPageFaults: count(stat, 'total_pgmajfault'),
@@ -103,6 +106,7 @@ function readMemoryV2(host: Host, dir: string): MemoryStats | undefined {
     limit: readNumber(host, join(dir, 'memory.max')),
     inactiveFile: count(stat, 'inactive_file'),
     rss: count(stat, 'anon'),
+    shmem: count(stat, 'shmem'),
     maxUsage: readNumber(host, join(dir, 'memory.peak')),
     pageFaults: count(stat, 'pgfault'),
     majorPageFaults: count(stat, 'pgmajfault'),

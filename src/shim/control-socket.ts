@@ -8,6 +8,7 @@ import {
   type PowerStatus as WirePowerStatus,
   type VmStatus,
 } from '../control/control-service.ts';
+import { Bell } from '../core/bell.ts';
 import { describeExit } from '../core/exit.ts';
 import type { Native } from '../host/native.ts';
 import { TtrpcServer } from '../ttrpc/server.ts';
@@ -25,9 +26,10 @@ const BACKLOG = 16;
 /** Serves `vmctl` on the VM's own socket, which only root can reach; disposing ends it. */
 export async function serveControl(native: Native, task: VmTask): Promise<AsyncDisposable> {
   const server = new TtrpcServer();
+  const power = new Bell();
   const book = new PowerBook({
     perform: (request) => perform(task, request),
-    record: () => undefined,
+    record: () => power.ring(),
     earlier: [],
   });
   server.addService(
@@ -37,6 +39,7 @@ export async function serveControl(native: Native, task: VmTask): Promise<AsyncD
         ...statusOf(task),
         power: book.last === undefined ? null : wireStatus(book.last),
       }),
+      watch: (changed) => watchAll([task.machine.changed, power], changed),
       network: async (signal) => networkOf(await task.machine.nicStatus(signal)),
       attach: (options) => task.hub.attach(options),
       screenshot: (signal) => task.machine.screenshot(signal),
@@ -57,6 +60,12 @@ export async function serveControl(native: Native, task: VmTask): Promise<AsyncD
       await server.close();
     },
   };
+}
+
+function watchAll(bells: readonly Bell[], changed: () => void): Disposable {
+  const stack = new DisposableStack();
+  for (const bell of bells) stack.use(bell.listen(changed));
+  return stack;
 }
 
 async function askPower(book: PowerBook, ask: PowerAsk, signal: AbortSignal): Promise<WirePowerStatus> {

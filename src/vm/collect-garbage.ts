@@ -28,6 +28,7 @@ export interface GarbageRequest {
   readonly graceMs: number;
   /** What containerd knows, asked before. */
   readonly containers: NodeFacts['containers'];
+  readonly existing: NodeFacts['existing'];
   /** Called when VMs are being made right now and have to be waited for. */
   readonly onWait: () => void;
 }
@@ -53,7 +54,7 @@ function closeGate({ host, native }: Deps, { config, onWait }: GarbageRequest): 
   return closeDisks(host, native, config.dataDir, onWait);
 }
 
-function judgeAll(deps: Deps, { config, graceMs, containers }: GarbageRequest): Garbage[] {
+function judgeAll(deps: Deps, { config, graceMs, containers, existing }: GarbageRequest): Garbage[] {
   const { host } = deps;
   const { stateDir, dataDir, kubeletDir } = config;
   const records = readRecordFacts(host, stateDir).filter(({ runDir }) => VM_KEY.test(nameOf(runDir)));
@@ -63,6 +64,7 @@ function judgeAll(deps: Deps, { config, graceMs, containers }: GarbageRequest): 
     kubelet: readKubelet(host, kubeletDir),
     containers,
     records,
+    existing,
   };
   const pods = readPodDisks(deps, config).map((disks) => ({ disks, verdict: judgePodDisks(disks, facts) }));
   const needed = neededBases(deps, config, pods);

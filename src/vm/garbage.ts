@@ -24,6 +24,8 @@ export interface NodeFacts {
   /** What containerd knows; the reason where it could not be asked. */
   readonly containers: readonly KnownContainer[] | { readonly unknown: string };
   readonly records: readonly RecordFact[];
+  /** UIDs of pods that exist whatever this node knows of them; a caller that asked nobody has none. */
+  readonly existing: ReadonlySet<string>;
 }
 
 export interface KnownContainer {
@@ -89,6 +91,7 @@ export function judgePodDisks(disks: PodDisks, facts: NodeFacts): Verdict {
     if (state.t === 'vm' && (state.podUid === uid || state.rootDisk?.startsWith(`${path}/`) === true))
       return keep(`the record of ${state.vm} names it`);
   }
+  if (facts.existing.has(uid)) return keep('its pod exists');
   if ('unknown' in facts.containers)
     return lookAt(`containerd could not be asked about its pod: ${facts.containers.unknown}`);
   const container = facts.containers.find(({ id, text }) => id === uid || text.includes(uid));

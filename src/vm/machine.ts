@@ -1,3 +1,4 @@
+import { Bell } from '../core/bell.ts';
 import { describeError, VmError } from '../core/errors.ts';
 import { describeExit, exitStatus, type ExitReason, type TaskExit } from '../core/exit.ts';
 import type { Logger } from '../core/logger.ts';
@@ -83,6 +84,8 @@ export class Machine {
   readonly timeline: Timeline;
   /** Settles when the kernel has told of QEMU's end; never rejects. */
   readonly exited: Promise<TaskExit>;
+  /** Rings whenever the state has changed. */
+  readonly changed: Bell = new Bell();
   readonly #parts: MachineParts;
   #state: MachineState;
   #evidence: ExitEvidence = noExitEvidence;
@@ -252,7 +255,9 @@ export class Machine {
   }
 
   #apply(event: MachineEvent): void {
-    this.#state = next(this.#state, event);
+    const before = this.#state;
+    this.#state = next(before, event);
+    if (this.#state !== before) this.changed.ring();
   }
 
   #watchQmp(): void {

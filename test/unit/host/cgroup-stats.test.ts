@@ -68,7 +68,7 @@ void t.test('v2, from files as the kernel writes them', (t) => {
 
   file('memory.current', '1048576\n');
   file('memory.max', 'max\n');
-  file('memory.stat', 'anon 4096\nfile 8192\ninactive_file 512\npgfault 7\npgmajfault 2\n');
+  file('memory.stat', 'anon 4096\nfile 8192\ninactive_file 512\nshmem 2048\npgfault 7\npgmajfault 2\n');
   file('memory.events', 'low 0\nhigh 0\nmax 5\noom 1\noom_kill 3\n');
   file('pids.current', '4\n');
   file('pids.max', '100\n');
@@ -76,6 +76,7 @@ void t.test('v2, from files as the kernel writes them', (t) => {
     usage: 1048576,
     limit: undefined,
     inactiveFile: 512,
+    shmem: 2048,
     rss: 4096,
     maxUsage: undefined,
     pageFaults: 7,

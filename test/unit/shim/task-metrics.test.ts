@@ -39,6 +39,7 @@ void t.test('cgroup v2', async (t) => {
       usageLimit: 2 ** 63,
       anon: 80 * MIB,
       inactiveFile: MIB,
+      shmem: 0,
       pgfault: 7,
       pgmajfault: 2,
     },

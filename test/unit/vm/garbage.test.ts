@@ -31,6 +31,7 @@ const disks: PodDisks = {
 const facts: NodeFacts = {
   now: 10 * HOUR,
   graceMs: HOUR,
+  existing: new Set(),
   kubelet: { pods: new Set(['another']) },
   containers: [{ namespace: 'k8s.io', id: 'c', text: '{"io.kubernetes.pod.uid":"another"}' }],
   records: [],
@@ -64,6 +65,7 @@ void t.test('a pod’s disks go only when everything that could know it was aske
     [{}, { records: [vm] }, /record of VM "web"/, false],
     [{}, { records: [state({ podUid: UID, rootDisk: '/dev/sdb' })] }, /record of VM "web"/, false],
     [{}, { records: [unreadable] }, /cannot be read, and may name it/, true],
+    [{}, { existing: new Set([UID]) }, /its pod exists/, false],
     [{}, { containers: { unknown: 'down' } }, /could not be asked.*down/, true],
     [{}, { containers: [{ namespace: 'n', id: UID, text: '' }] }, /container n\//, false],
     [{}, { containers: [{ namespace: 'n', id: 'x', text: `{"a":"${UID}"}` }] }, /container n\/x/, false],
@@ -112,6 +114,7 @@ void t.test(
     const request: GarbageRequest = {
       config,
       graceMs: 0,
+      existing: new Set(),
       containers: [],
       onWait: () => t.fail('nobody is there'),
     };
