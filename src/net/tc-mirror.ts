@@ -58,7 +58,11 @@ export async function applyMirror(host: Host, mirror: Mirror, signal?: AbortSign
   try {
     await settleAll([
       runBatch(host, 'ip', netns, up, signal),
-      withClassifier((classifier) => runBatch(host, 'tc', netns, planMirror(mirror, classifier), signal)),
+      withClassifier(
+        (classifier) => runBatch(host, 'tc', netns, planMirror(mirror, classifier), signal),
+        () =>
+          settleAll([removeMirror(host, mirror, signal), removeMirror(host, { netns, link: tap }, signal)]),
+      ),
     ]);
   } catch (error) {
     // What went wrong first says more than that undoing it goes wrong as well.
@@ -78,18 +82,38 @@ export async function redirectAll(
   before: readonly (readonly string[])[],
   signal?: AbortSignal,
 ): Promise<void> {
-  await withClassifier((classifier) =>
-    runBatch(host, 'tc', netns, [...before, ...redirect(from, to, classifier)], signal),
+  await withClassifier(
+    (classifier) => runBatch(host, 'tc', netns, [...before, ...redirect(from, to, classifier)], signal),
+    () => removeMirror(host, { netns, link: from }, signal),
   );
 }
 
-/** Whether a kernel has matchall shows when it is used: it may be a module that loads only then. */
-async function withClassifier(run: (classifier: Classifier) => Promise<void>): Promise<void> {
+/**
+ * Whether a kernel has matchall shows when it is used: it may be a module that loads only then. Where neither goes, the
+ * link may have kept a filter of a VM that was not cleaned up: matchall, unlike u32, cannot replace its own.
+ */
+async function withClassifier(
+  run: (classifier: Classifier) => Promise<void>,
+  clear: () => Promise<void>,
+): Promise<void> {
+  const unlessOther = (error: unknown): void => {
+    if (!VmError.is(error, 'Internal')) throw error;
+  };
   try {
     await run('matchall');
+    return;
   } catch (error) {
-    if (!VmError.is(error, 'Internal')) throw error;
+    unlessOther(error);
+  }
+  try {
     await run('u32');
+  } catch (error) {
+    unlessOther(error);
+    await clear();
+    await run('matchall').catch(() => {
+      // Every kernel has u32, so what it says is what is wrong.
+      throw error;
+    });
   }
 }
 
