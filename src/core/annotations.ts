@@ -1,3 +1,4 @@
+import { CPU_ANNOTATIONS } from './cpu-annotations.ts';
 import { VmError } from './errors.ts';
 import { suggestName } from './nearest-name.ts';
 import {
@@ -7,7 +8,6 @@ import {
   parseClock,
   parseCpuModel,
   parseDiskBus,
-  parseCpuPinning,
   parseFirmware,
   parseGuestDataKind,
   parseGuestNetworkSource,
@@ -20,7 +20,6 @@ import {
   parseRootKey,
   parseSwitch,
   parseVideo,
-  parseNumaChoice,
 } from './parse-choices.ts';
 import {
   HOSTNAME_TYPE,
@@ -86,10 +85,11 @@ export const ANNOTATIONS = {
     parse: parseFirmware,
   },
   'cpu-model': {
-    type: 'the name of a CPU model of QEMU, without features',
+    type: 'the name of a CPU model of QEMU, without features, or baseline',
     default: '`defaults.cpu_model` of the config file (default: the host’s CPU under KVM, `max` under TCG)',
     example: 'Skylake-Server-v4',
-    description: 'CPU that the guest sees.',
+    description:
+      'CPU that the guest sees. `baseline` is the same on every node with a processor of the last fifteen years (x86-64-v2).',
     parse: parseCpuModel,
   },
   accel: {
@@ -153,22 +153,7 @@ export const ANNOTATIONS = {
       'What happens when a disk fails on the node: the guest stops until it works again, or sees the error. A full file system stops the guest in both cases.',
     parse: parseIoErrorPolicy,
   },
-  numa: {
-    type: 'auto, none, spread, the number of a node, or near: and the name of a network interface of the host',
-    default: '`numa.placement` of the config file (auto)',
-    example: 'near:ens1f0',
-    description:
-      'Memory node of the host that the VM runs on: chosen; any, unbound; several, which the guest sees as NUMA nodes; this one; or the one next to that device.',
-    parse: parseNumaChoice,
-  },
-  'cpu-pinning': {
-    type: 'shared or dedicated',
-    default: 'shared',
-    example: 'dedicated',
-    description:
-      'Whether the VM shares the CPUs of its node with others, or each of its vCPUs has a CPU alone, on cores that no other VM uses.',
-    parse: parseCpuPinning,
-  },
+  ...CPU_ANNOTATIONS,
   network: {
     type: 'user, none, pod, tap or netns',
     default: 'pod, in a pod with a network; else `defaults.network` of the config file (user)',

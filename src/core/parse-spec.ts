@@ -4,7 +4,7 @@ import { VmError } from './errors.ts';
 import { parseDisks } from './parse-disks.ts';
 import { parseGuestData } from './parse-guest-data.ts';
 import { checkHugepages, type Hugepages, parseHugepages } from './parse-hugepages.ts';
-import { isVcpus, MAX_VCPUS } from './parse-choices.ts';
+import { parseCpus } from './parse-cpus.ts';
 import { parseHardware } from './parse-hardware.ts';
 import { identify, parseOwner } from './parse-owner.ts';
 import { parseRootPlace } from './parse-root.ts';
@@ -20,7 +20,6 @@ import type {
   VmSpec,
 } from './vm-spec.ts';
 
-const CFS_PERIOD_US = 100_000;
 /** Some write "no limit" as the largest int64 or close to it. No machine has as much memory as 2^50 bytes. */
 const UNLIMITED_BYTES = 2 ** 50;
 const MAX_INT64 = 2 ** 63;
@@ -59,13 +58,12 @@ export function parseVmSpec(input: {
     name,
     uuid: identity.uuid,
     owner,
-    vcpus: said.cpus ?? limitedVcpus(resources) ?? config.defaults.cpus,
+    ...parseCpus(said, resources, machine, config),
     memoryBytes: parseMemory(said, spec.at('linux').at('resources').at('memory').at('limit'), {
       machine,
       hugepages,
       config,
     }),
-    cpuModel: said['cpu-model'] ?? config.defaults.cpuModel,
     accel: said.accel ?? config.accel,
     machine,
     firmware: chooseFirmware(said, machine, config),
@@ -78,8 +76,6 @@ export function parseVmSpec(input: {
       input.podNetwork ?? hasPodNetwork(owner, spec.at('linux').at('namespaces')),
     ),
     rootPlace,
-    numa: said.numa ?? { kind: config.numa.placement },
-    cpuPinning: said['cpu-pinning'] ?? 'shared',
     hugepageBytes: hugepages?.pageBytes,
     rootDiskBytes: said['root-size'] === undefined ? undefined : Math.ceil(said['root-size'] / MIB) * MIB,
     disks: parseDisks(said.disks ?? [], spec, machine),
@@ -114,16 +110,6 @@ function cpuList(field: SpecField): string | undefined {
   if (list === '') return undefined;
   if (!CPU_LIST.test(list)) throw field.invalid('a list of numbers and ranges such as "0-3,8"');
   return list;
-}
-
-function limitedVcpus(resources: CpuResources): number | undefined {
-  if (resources.cpuQuota === undefined) return undefined;
-  const vcpus = Math.ceil(resources.cpuQuota / (resources.cpuPeriod ?? CFS_PERIOD_US));
-  if (isVcpus(vcpus)) return vcpus;
-  throw new VmError(
-    'InvalidArgument',
-    `the CPU limit asks for ${vcpus} vCPUs; a VM has at most ${MAX_VCPUS}: lower limits.cpu or set ${ANNOTATION_PREFIX}cpus`,
-  );
 }
 
 function parseMemory(

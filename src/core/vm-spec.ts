@@ -17,9 +17,15 @@ export interface VmSpec {
   readonly uuid: string;
   readonly owner: VmOwner;
   readonly vcpus: number;
+  /** vCPUs that a raised CPU limit can give it; `vcpus` where none can be added. */
+  readonly maxVcpus: number;
+  /** Whether the number of vCPUs follows the CPU limit: not where an annotation alone names it. */
+  readonly vcpusFollowLimit: boolean;
   /** Guest RAM in bytes, a multiple of 1 MiB. */
   readonly memoryBytes: number;
   readonly cpuModel: CpuModel;
+  /** Whether a guest under KVM is offered virtualization of its own. */
+  readonly nested: boolean;
   readonly accel: AccelChoice;
   readonly machine: MachineKind;
   readonly firmware: FirmwareKind;

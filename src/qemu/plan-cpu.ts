@@ -25,16 +25,31 @@ const HYPERV = {
   'hv-ipi': true,
 } as const;
 
-/** Model and features. Hyper-V's interfaces are KVM's; TCG has none of them. */
+/** What Intel and AMD call it; a name that the processor does not know may be turned off. */
+const NO_NESTING = { vmx: false, svm: false } as const;
+
+/**
+ * Models that migrate everywhere are named by their year of birth: this one has all of x86-64-v2 (x86-64 psABI) and nothing
+ * that an AMD processor or a newer Intel lacks.
+ */
+const BASELINE = 'Nehalem';
+
+/**
+ * Model and features. Hyper-V's interfaces are KVM's; TCG has none of them. A guest that is not to be a hypervisor does
+ * not get at KVM's code for that, which is much and new.
+ */
 export function planCpu(input: QemuInput): QemuOption {
-  const hyperv = input.spec.hardware.hyperv && input.accel === 'kvm';
-  return { flag: '-cpu', head: cpuModel(input), keys: hyperv ? HYPERV : {} };
+  if (input.accel !== 'kvm') return { flag: '-cpu', head: cpuModel(input), keys: {} };
+  const { hardware, nested } = input.spec;
+  const keys = { ...(nested ? {} : NO_NESTING), ...(hardware.hyperv ? HYPERV : {}) };
+  return { flag: '-cpu', head: cpuModel(input), keys };
 }
 
 /** -cpu has a grammar of its own without any quoting, so only a bare model name passes. */
 function cpuModel(input: QemuInput): string {
   const model = input.spec.cpuModel;
   if (model === 'default') return input.accel === 'kvm' ? 'host' : 'max';
+  if (model === 'baseline') return BASELINE;
   if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(model)) {
     throw new VmError(
       'InvalidArgument',

@@ -1,4 +1,5 @@
 import { VmError } from '../core/errors.ts';
+import type { VmSpec } from '../core/vm-spec.ts';
 import type { JsonObject } from './qmp-codec.ts';
 import type { QemuOption } from './option.ts';
 import type { GuestNode, HostMemory, QemuInput } from './qemu-input.ts';
@@ -16,10 +17,10 @@ export function planMemory(input: QemuInput): QemuOption[] {
   const size: QemuOption = { flag: '-m', keys: { size: `${memoryMib(input)}M` } };
   switch (ram.kind) {
     case 'whole':
-      return [cpus(spec.vcpus, 1), backend(input, 'ram', spec.memoryBytes, ram.host), size];
+      return [cpus(spec, 1), backend(input, 'ram', spec.memoryBytes, ram.host), size];
     case 'nodes':
       return [
-        cpus(spec.vcpus, socketCount(ram.nodes)),
+        cpus(spec, socketCount(ram.nodes)),
         ...ram.nodes.map(({ memoryBytes, host }, i) => backend(input, `ram${i}`, memoryBytes, host)),
         size,
         ...guestNodes(ram.nodes),
@@ -32,10 +33,10 @@ export function planMemory(input: QemuInput): QemuOption[] {
  * One socket: guests licensed or limited by sockets (Windows desktop: two) see all their CPUs. Nodes are sockets of
  * their own, since CPUs of one socket share a cache, and a guest's scheduler distrusts a cache on two nodes.
  */
-function cpus(vcpus: number, sockets: number): QemuOption {
+function cpus({ vcpus, maxVcpus }: Pick<VmSpec, 'vcpus' | 'maxVcpus'>, sockets: number): QemuOption {
   return {
     flag: '-smp',
-    keys: { cpus: vcpus, sockets, cores: vcpus / sockets, threads: 1, maxcpus: vcpus },
+    keys: { cpus: vcpus, sockets, cores: maxVcpus / sockets, threads: 1, maxcpus: maxVcpus },
   };
 }
 

@@ -121,7 +121,7 @@ function statusOf({ machine, request, status, exit }: VmTask): VmStatus {
     state: isStalled(state) ? `paused (I/O error: ${state.trouble?.reason ?? ''})` : status,
     shimPid: process.pid,
     qemuPid: state.t === 'exited' ? 0 : machine.pid,
-    vcpus: spec.vcpus,
+    vcpus: machine.vcpus,
     memoryBytes: spec.memoryBytes,
     machine: facts.machineType,
     accel: facts.accel,

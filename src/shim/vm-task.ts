@@ -120,9 +120,7 @@ export class VmTask implements Task {
   }
 
   async update({ cpu, memoryBytes }: TaskUpdate, signal: AbortSignal): Promise<void> {
-    // First what may be refused, so that a refusal changes nothing.
-    if (memoryBytes !== undefined) await this.machine.limitMemory(memoryBytes, signal);
-    this.machine.limitCpu(cpu);
+    await this.machine.update(cpu, memoryBytes, signal);
   }
 
   metrics(): Promise<TaskMetrics> {

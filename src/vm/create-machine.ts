@@ -11,6 +11,7 @@ import { setOomScore } from '../host/oom-score.ts';
 import { ownFd } from '../host/owned-fd.ts';
 import { bootId, readIdentity } from '../host/process-identity.ts';
 import { type AccelVerdict, detectAccel } from '../qemu/accel.ts';
+import { expectNesting } from '../qemu/nesting.ts';
 import { planQemu, type QemuCommand } from '../qemu/plan.ts';
 import { QemuProcess } from '../qemu/process.ts';
 import type { Firmware } from '../qemu/qemu-input.ts';
@@ -60,6 +61,8 @@ export async function createMachine(
     detectAccel(host, spec.accel, { stateDir: config.stateDir, signal }),
     readQemuVersion(host, config.qemu, { stateDir: config.stateDir, signal }),
   ]);
+
+  if (spec.nested && accel.accel === 'kvm') expectNesting(host);
 
   await reclaim(deps, names.record, signal);
   const nicPlans = await planNics(deps, spec, { ...request, stateDir: config.stateDir }, signal);

@@ -27,6 +27,7 @@ import type { NicStatus } from './nic-status.ts';
 import { signalAction } from './signals.ts';
 import type { DiskFacts } from './vm-disks.ts';
 import type { Timeline } from './timeline.ts';
+import { askedVcpus, VcpuGrowth } from './vcpu-growth.ts';
 import { expectScreen, type VmScreen } from './vm-screen.ts';
 
 /** What a created VM is made of; handed over by `createMachine`. */
@@ -91,6 +92,7 @@ export class Machine {
   #evidence: ExitEvidence = noExitEvidence;
   #requestedSignal: number | undefined;
   readonly #io: IoRecovery;
+  readonly #vcpus: VcpuGrowth;
   readonly #stallListeners: ((stalled: boolean) => void)[] = [];
 
   constructor(parts: MachineParts) {
@@ -101,6 +103,7 @@ export class Machine {
     this.#parts = parts;
     this.#state = next({ t: 'creating' }, { t: 'spawned', pid: parts.qemu.pid });
     this.#io = this.#makeRecovery();
+    this.#vcpus = new VcpuGrowth(parts.qemu.qmp, parts.spec.vcpus);
     this.#watchQmp();
     this.exited = this.#watchExit();
   }
@@ -213,17 +216,25 @@ export class Machine {
     }
   }
 
-  /** Changes what CPU time and CPUs the VM's cgroup gives it. */
-  limitCpu(resources: CpuResources): void {
-    expectState(this.#state, 'update', 'prelaunch', 'running', 'paused', 'ending');
-    this.#parts.limitCpu(resources);
+  /** vCPUs that the guest has or can take into use. */
+  get vcpus(): number {
+    return this.#vcpus.count;
   }
 
   /**
-   * Asks the guest's balloon to leave it `bytes` of its RAM.
-   * @throws VmError FailedPrecondition for more than the RAM it was created with.
+   * Changes what CPU time and CPUs the VM's cgroup gives it, plugs vCPUs where the limit now asks for more, and asks the
+   * guest's balloon to leave it `memoryBytes` of its RAM.
+   * @throws VmError FailedPrecondition, before anything has changed, for more than the VM was created for.
    */
-  async limitMemory(bytes: number, signal: AbortSignal): Promise<void> {
+  async update(cpu: CpuResources, memoryBytes: number | undefined, signal: AbortSignal): Promise<void> {
+    expectState(this.#state, 'update', 'prelaunch', 'running', 'paused', 'ending');
+    const vcpus = askedVcpus(this.spec, cpu);
+    if (memoryBytes !== undefined) await this.#limitMemory(memoryBytes, signal);
+    if (vcpus !== undefined) await this.#vcpus.growTo(vcpus, signal);
+    this.#parts.limitCpu(cpu);
+  }
+
+  async #limitMemory(bytes: number, signal: AbortSignal): Promise<void> {
     expectState(this.#state, 'update', 'prelaunch', 'running', 'paused');
     const { memoryBytes } = this.spec;
     if (bytes > memoryBytes) {

@@ -33,7 +33,8 @@ export interface PlaceRequest {
 
 /**
  * Finds the VM's place among the host's memory nodes and CPUs and enters it in the node's books. On a machine with one
- * node, where no CPUs are set aside, that is one read of sysfs.
+ * node, where no CPUs are set aside, that is one read of sysfs. vCPUs that may be plugged later count from the start: its
+ * node must have room for them then, too.
  * @throws VmError as planVm does; Canceled or DeadlineExceeded by `signal`.
  */
 export async function placeMachine(
@@ -57,7 +58,9 @@ export async function placeMachine(
     ledger,
     { key, name: spec.name, owner },
     (claims) => {
-      const result = planVm(spec, topology, claims, limits, (cpus) => readCores(host, cpus));
+      const result = planVm({ ...spec, vcpus: spec.maxVcpus }, topology, claims, limits, (cpus) =>
+        readCores(host, cpus),
+      );
       record({ ledger: ledger.path, claim: result.claim });
       return { claim: result.claim, result };
     },
@@ -73,7 +76,7 @@ function choosesCpus({ cpuPinning, numa }: VmSpec, config: Config): boolean {
 }
 
 function wholeHost(spec: VmSpec, node: number): NumaPlan {
-  const { vcpus, memoryBytes, hugepageBytes = 0 } = spec;
+  const { maxVcpus: vcpus, memoryBytes, hugepageBytes = 0 } = spec;
   return {
     claim: { shares: [{ node, vcpus, memoryBytes }], pageBytes: hugepageBytes, dedicated: [] },
     cpus: undefined,

@@ -92,7 +92,10 @@ void t.test('what is not there', async (t) => {
 
 void t.test('the life of a task', async (t) => {
   const shims = await ShimClient.make(t);
-  const shim = await shims.shim('vm', { resources: { cpu: { shares: 512 } } });
+  const shim = await shims.shim('vm', {
+    annotations: { 'vmshim.io/max-cpus': '2' },
+    resources: { cpu: { shares: 512 } },
+  });
   const { task } = shim;
   const { id } = shim;
   const io = shims.io(id);
@@ -279,6 +282,27 @@ async function checkUpdate(t: Test, shims: ShimClient, { task, id }: RunningShim
     [cgroup('cpu.shares'), cgroup('cpu.cfs_quota_us'), cgroup('cpu.cfs_period_us')],
     ['256', '50000', '100000'],
   );
+  await refused(
+    t,
+    task.update({ id, resources: resources({ cpu: { shares: 64, quota: 200_001 } }) }),
+    'FailedPrecondition',
+    /asks for 3 vCPUs, but VM "vm" was created for at most 2/,
+  );
+  t.same(
+    [cgroup('cpu.shares'), cgroup('cpu.cfs_quota_us')],
+    ['256', '50000'],
+    'what is refused changes nothing',
+  );
+  await task.update({ id, resources: resources({ cpu: { quota: 150_000, period: 100_000 } }) });
+  t.equal(cgroup('cpu.cfs_quota_us'), '150000');
+  const cpus = async (): Promise<string | undefined> => {
+    const from = io.console.text.length;
+    io.type('echo "cpus=$(cat /sys/devices/system/cpu/present)"');
+    return (await io.console.until(/cpus=([\d-]+)/, from))[1];
+  };
+  // The guest is told by an interrupt; each answer tells how far it is.
+  while ((await cpus()) === '0');
+  t.equal(await cpus(), '0-1', 'a CPU was plugged into the running guest');
   await task.update({
     id,
     resources: resources({ cpu: { shares: 0, quota: -1, period: 0 }, memory: { limit: -1 } }),

@@ -102,6 +102,8 @@ void t.test('wrong values name key, value and remedy', (t) => {
     'disk-bus': ['ide', 'virtio-blk'],
     'nic-model': ['e1000', 'virtio-net'],
     'on-io-error': ['ignore', 'pause'],
+    'max-cpus': ['0', '256', 'many'],
+    'nested-virtualization': ['true', ''],
     numa: ['', 'node0', '-1', '0-1', 'near:', 'near:a/b', 'near:sixteen-letters-'],
     'cpu-pinning': ['', 'exclusive', 'Dedicated'],
     network: ['bridge'],

@@ -13,8 +13,11 @@ export const baseInput: QemuInput = {
     uuid: '5f0c8b1e-6f1c-4a2e-9d36-2f8a3c1d7e90',
     owner: { kind: 'container' },
     vcpus: 2,
+    maxVcpus: 2,
+    vcpusFollowLimit: true,
     memoryBytes: 512 * 1024 * 1024,
     cpuModel: 'default',
+    nested: false,
     accel: 'auto',
     machine: 'q35',
     firmware: 'bios',
@@ -89,7 +92,12 @@ export function goldenCases(): GoldenCase[] {
     const text = readFileSync(join(directory, `${name}.json`), 'utf8');
     const { spec, ...rest } = JSON.parse(text) as Difference;
     const hardware = { ...baseInput.spec.hardware, ...spec?.hardware };
-    const input = { ...baseInput, ...rest, spec: { ...baseInput.spec, ...spec, hardware } };
+    const vcpus = spec?.vcpus ?? baseInput.spec.vcpus;
+    const input = {
+      ...baseInput,
+      ...rest,
+      spec: { ...baseInput.spec, maxVcpus: vcpus, ...spec, hardware },
+    };
     return {
       name,
       input: { ...input, rootDisk: rest.rootDisk === null ? undefined : input.rootDisk } as QemuInput,
