@@ -33,12 +33,15 @@ const shimPrograms = {
   'cgroup-metrics': 'src/shim/cgroup-metrics.ts',
   'sandbox-methods': 'src/shim/sandbox-methods.ts',
   delete: 'src/shim/delete.ts',
+  keep: 'src/shim/keep.ts',
+  'adopt-machine': 'src/vm/adopt-machine.ts',
+  'kept-nic': 'src/net/cni/kept-nic.ts',
   info: 'src/shim/info.ts',
 };
 const separate: Plugin = {
   name: 'separate',
   setup: (plugin) => {
-    plugin.onResolve({ filter: /^\.\/[\w-]+\.ts$/ }, ({ path, kind }) => {
+    plugin.onResolve({ filter: /^\.{1,2}\/[\w/-]+\.ts$/ }, ({ path, kind }) => {
       const name = basename(path, '.ts');
       const apart = kind === 'dynamic-import' && Object.hasOwn(shimPrograms, name);
       return apart ? { path: `./${name}.js`, external: true } : undefined;
@@ -80,7 +83,7 @@ for (const [path, source] of await bundle({
 }))
   replaceFile(path.replace(/js$/, 'cjs'), source);
 for (const [path, source] of [
-  ...(await bundle(shimPrograms)),
+  ...(await bundle(shimPrograms, [separate])),
   ...(await bundle({ 'vm-tap': 'src/net/cni/main.ts' })),
 ]) {
   const hash = createHash('sha256').update(source).digest('hex').slice(0, HASH_DIGITS);
@@ -99,7 +102,10 @@ for (const name of ['containerd-shim-vm-v2', 'vmctl', 'vm-tap', 'vm-node-agent',
 }
 
 /** Sources of bundles by the path of each. */
-async function bundle(entryPoints: Record<string, string>): Promise<[string, string][]> {
+async function bundle(
+  entryPoints: Record<string, string>,
+  plugins: Plugin[] = [],
+): Promise<[string, string][]> {
   const { outputFiles } = await build({
     absWorkingDir: root,
     entryPoints,
@@ -113,7 +119,7 @@ async function bundle(entryPoints: Record<string, string>): Promise<[string, str
     // Bundles load each other by require: import() would start Node's ES module loader. Node 24 has `using`, and what
     // esbuild 0.28 makes of it in a loop throws the error of an earlier round once more.
     supported: { 'dynamic-import': false, using: true },
-    plugins: [separate, kubernetesClient],
+    plugins: [...plugins, kubernetesClient],
     // protobufjs looks for `long` and does without it; ours decodes 64-bit fields as numbers.
     alias: { long: 'node:buffer' },
     // Both exist in ES modules only; src/host/native.ts falls back to __dirname.

@@ -3,6 +3,7 @@ import { formatBytes } from '../core/quantity.ts';
 import { loadNative } from '../host/native.ts';
 import { collectGarbage, findGarbage, type GarbageRequest } from '../vm/collect-garbage.ts';
 import type { Garbage, KnownContainer, NodeFacts } from '../vm/garbage.ts';
+import { replaceKeepers } from '../vm/spawn-keeper.ts';
 import { type Command, parseCommandLine, UsageError } from './command.ts';
 import { renderTable } from './table.ts';
 
@@ -18,7 +19,8 @@ export const gcCommand: Command = {
   details: `Removes what no pod, no container and no VM of this node can need any more: disks of pods, base images below
 them, directories and logs of VMs that are gone. A pod's disks go only when kubelet has no directory of the pod,
 containerd has no container of it, no VM's record names them and nothing in them changed within the grace. What
-cannot be proved orphaned is kept, and the reason is told. Disks kept by a pod's name are never removed.
+cannot be proved orphaned is kept, and the reason is told. A guest that waits for a shim gets a new keeper where its
+own is gone. Disks kept by a pod's name are never removed.
 
   vmctl gc --dry-run
   vmctl gc --grace 24h`,
@@ -51,6 +53,7 @@ cannot be proved orphaned is kept, and the reason is told. Disks kept by a pod's
     };
     const deps = { host, native: loadNative() };
     const dry = values['dry-run'] === true;
+    if (!dry) replaceKeepers(host, request.config.stateDir);
     const found = dry ? findGarbage(deps, request) : await collectGarbage(deps, request, signal);
     if (values.json === true) print(`${JSON.stringify(found.map(flat), null, 2)}\n`);
     else print(describe(found, dry, values.all === true));

@@ -18,6 +18,7 @@ import {
   parseNicModel,
   parseRootFill,
   parseRootKey,
+  parseShimDeath,
   parseSwitch,
   parseVideo,
 } from './parse-choices.ts';
@@ -32,6 +33,7 @@ import {
   SSH_KEYS_TYPE,
 } from './parse-guest-values.ts';
 import { DISKS_TYPE, parseDiskEntries } from './parse-disk-entries.ts';
+import { parseImagePath, parseMac } from './parse-names.ts';
 import { parsePortForwards } from './parse-port-forwards.ts';
 import { parseQuantity } from './quantity.ts';
 import { show } from './spec-field.ts';
@@ -144,6 +146,14 @@ export const ANNOTATIONS = {
     description:
       'Model of the network cards. What is not `virtio` has one queue, no vhost-net, and is many times slower.',
     parse: parseNicModel,
+  },
+  'on-shim-death': {
+    type: 'survive or kill',
+    default: 'survive in a pod, else kill',
+    example: 'kill',
+    description:
+      'What becomes of the guest when its shim dies: it runs on until its pod’s next container takes it over, or ends with the shim. See adoption.md.',
+    parse: parseShimDeath,
   },
   'on-io-error': {
     type: 'stop or report',
@@ -369,16 +379,4 @@ function isKnown(key: string): key is AnnotationKey {
 function suggest(key: string): string {
   const known = Object.keys(ANNOTATIONS).map((name) => ANNOTATION_PREFIX + name);
   return suggestName(ANNOTATION_PREFIX + key, known);
-}
-
-function parseMac(value: string): string | undefined {
-  const mac = value.toLowerCase();
-  const first = Number.parseInt(mac.slice(0, 2), 16);
-  const wellFormed = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/.test(mac);
-  return wellFormed && (first & 1) === 0 && mac !== '00:00:00:00:00:00' ? mac : undefined;
-}
-
-function parseImagePath(value: string): string | undefined {
-  if (!/^\/[^\p{Cc}]{1,4094}$/u.test(value) || value.endsWith('/')) return undefined;
-  return value.split('/').includes('..') ? undefined : value;
 }

@@ -53,6 +53,13 @@ export interface Config {
     /** Whether a pod may turn the spoof guard off by annotation. */
     readonly allowGuardOff: boolean;
   };
+  /** A guest whose shim has died, until another one takes it over. In seconds. */
+  readonly orphan: {
+    /** How long it may wait. */
+    readonly deadline: number;
+    /** How long it may take to power itself off after that. */
+    readonly grace: number;
+  };
   /** Absolute paths of the UEFI firmware and of the template for its variables; the same with Secure Boot. */
   readonly firmware: {
     readonly uefiCode: string;
@@ -114,6 +121,7 @@ const SCHEMA = {
     log_files: number('a whole number from 1 to 100', 2, (n) => n >= 1 && n <= 100),
   },
   network: { allow_guard_off: flag(false) },
+  orphan: { deadline: seconds(600), grace: seconds(60) },
   firmware: {
     uefi_code: path('/usr/share/OVMF/OVMF_CODE_4M.fd'),
     uefi_vars: path('/usr/share/OVMF/OVMF_VARS_4M.fd'),
@@ -154,10 +162,11 @@ export function parseConfig(toml: string, origin: string): Config {
   });
   root.expectOnly(SCHEMA);
   const [log, firmware, defaults] = [root.table('console'), root.table('firmware'), root.table('defaults')];
-  const network = root.table('network');
+  const [network, orphan] = [root.table('network'), root.table('orphan')];
   const numa = root.table('numa');
   log.expectOnly(SCHEMA.console);
   network.expectOnly(SCHEMA.network);
+  orphan.expectOnly(SCHEMA.orphan);
   firmware.expectOnly(SCHEMA.firmware);
   numa.expectOnly(SCHEMA.numa);
   defaults.expectOnly(SCHEMA.defaults);
@@ -176,6 +185,10 @@ export function parseConfig(toml: string, origin: string): Config {
       logFiles: log.read('log_files', SCHEMA.console.log_files),
     },
     network: { allowGuardOff: network.read('allow_guard_off', SCHEMA.network.allow_guard_off) },
+    orphan: {
+      deadline: orphan.read('deadline', SCHEMA.orphan.deadline),
+      grace: orphan.read('grace', SCHEMA.orphan.grace),
+    },
     firmware: {
       uefiCode: firmware.read('uefi_code', SCHEMA.firmware.uefi_code),
       uefiVars: firmware.read('uefi_vars', SCHEMA.firmware.uefi_vars),
@@ -304,6 +317,11 @@ function fraction(type: string, fallback: number, most: number): Key<number> {
     fallback,
     parse: (value) => (typeof value === 'number' && value > 0 && value <= most ? value : undefined),
   };
+}
+
+/** At most a day: what a timer can wait is 24 of them. */
+function seconds(fallback: number): Key<number> {
+  return number('a whole number of seconds from 1 to 86400', fallback, (n) => n >= 1 && n <= 86_400);
 }
 
 /** A quantity as text, or a number of bytes. */

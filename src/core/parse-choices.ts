@@ -9,6 +9,7 @@ import type {
   NetworkSpec,
   NumaChoice,
   NumaOverflow,
+  ShimDeathPolicy,
 } from './vm-spec.ts';
 
 /** Readers of the words that config file and annotations have in common; undefined for what is no such word. */
@@ -42,6 +43,7 @@ export const parseClock = oneOf<'utc' | 'localtime'>(['utc', 'localtime']);
 export const parseDiskBus = oneOf<DiskBus>(['virtio', 'scsi', 'sata', 'usb']);
 export const parseNicModel = oneOf<NicModel>(['virtio', 'e1000e', 'rtl8139']);
 export const parseIoErrorPolicy = oneOf<IoErrorPolicy>(['stop', 'report']);
+export const parseShimDeath = oneOf<ShimDeathPolicy>(['survive', 'kill']);
 const parseVideoModel = oneOf<VideoModel>(['none', 'std', 'virtio']);
 
 /** OpenStack images name `qxl` for SPICE, which is not here; every driver for it drives a standard VGA as well. */

@@ -79,6 +79,7 @@ export function parseVmSpec(input: {
     hugepageBytes: hugepages?.pageBytes,
     rootDiskBytes: said['root-size'] === undefined ? undefined : Math.ceil(said['root-size'] / MIB) * MIB,
     disks: parseDisks(said.disks ?? [], spec, machine),
+    onShimDeath: said['on-shim-death'] ?? (owner.kind === 'pod' ? 'survive' : 'kill'),
     guestData: parseGuestData(said, spec, { name, namespace, owner }),
     oomScoreAdj: spec.at('process').at('oomScoreAdj').integer(-1000, 1000),
     cgroupsPath: parseCgroupsPath(spec.at('linux').at('cgroupsPath')),

@@ -42,6 +42,7 @@ export interface VmSpec {
   readonly rootDiskBytes: number | undefined;
   /** All others, in the order of their places. */
   readonly disks: readonly DiskSpec[];
+  readonly onShimDeath: ShimDeathPolicy;
   /** What the guest configures itself with. */
   readonly guestData: GuestDataSpec;
   /** `linux.cgroupsPath` of the OCI spec as given, or undefined. */
@@ -63,6 +64,9 @@ export type VmOwner =
       readonly container: string;
       readonly sandboxId: string;
     };
+
+/** What becomes of the guest when its shim dies: it runs on and waits for the next one, or it ends. */
+export type ShimDeathPolicy = 'survive' | 'kill';
 
 /** Where a root disk is kept, and so how long it lives. */
 export type RootPlace =

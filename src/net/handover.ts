@@ -19,6 +19,16 @@ import { bridgeAttachment, parsePortOptions } from './cni/port-options.ts';
 export interface StoredHandover extends TapHandover {
   /** `name` of the network configuration. */
   readonly network: string;
+  /** How IPAM knows its addresses; undefined in files of older versions, where it is by the sandbox's own id. */
+  readonly lease: Lease | undefined;
+}
+
+/** Addresses that IPAM has given. A guest that goes from one sandbox of its pod to the next keeps them. */
+export interface Lease {
+  /** CNI_CONTAINERID that IPAM was asked with. */
+  readonly sandboxId: string;
+  /** Its answer as it was; undefined without an IPAM plugin. */
+  readonly result: unknown;
 }
 
 const SUFFIX = '.json';
@@ -39,7 +49,7 @@ export function readHandovers(host: Host, stateDir: string, sandboxId: string): 
   return listNics(host, stateDir, sandboxId)
     .sort(nicOrder)
     .map((ifName) => {
-      const { network: _, ...handover } = readOne(host, stateDir, sandboxId, ifName);
+      const { network: _network, lease: _lease, ...handover } = readOne(host, stateDir, sandboxId, ifName);
       return handover;
     });
 }
@@ -118,7 +128,16 @@ function parseHandover(root: JsonField): StoredHandover {
     attachment: parseAttachment(root.at('attachment')),
     bandwidth: parseBandwidth(root.at('bandwidth')),
     guest: parseGuest(root.at('guest')),
+    lease: parseLease(root.at('lease')),
   };
+}
+
+function parseLease(field: JsonField): Lease | undefined {
+  if (field.object() === undefined) return undefined;
+  const sandboxId = field
+    .at('sandboxId')
+    .requiredText('an id', (text) => (SANDBOX_ID.test(text) ? text : undefined));
+  return { sandboxId, result: field.at('result').value };
 }
 
 function parseAttachment(field: JsonField): TapAttachment {

@@ -3,6 +3,7 @@ import { VmError } from '../core/errors.ts';
 import type { Host, ProcessExit, SpawnedProcess, SpawnPlan } from '../host/host.ts';
 import { killIdentity } from '../host/kill-identity.ts';
 import { loadNative } from '../host/native.ts';
+import { watchProcessEnd } from '../host/process-end.ts';
 import { bootId, type ProcessIdentity, readIdentity } from '../host/process-identity.ts';
 import { QemuLog } from './qemu-log.ts';
 import { QmpClient, type QmpEventHandler } from './qmp-client.ts';
@@ -32,8 +33,18 @@ export interface QemuStart extends Pick<SpawnPlan, 'uid' | 'gid' | 'network' | '
   readonly onEvent?: QmpEventHandler;
 }
 
+/** A QEMU that runs already and whose shim has died. */
+export interface QemuAdoption {
+  readonly identity: ProcessIdentity;
+  readonly qmpPath: string;
+  readonly log: QemuLog;
+  readonly signal: AbortSignal;
+}
+
 /** How long a QEMU that broke its QMP connection may take to end by itself and so to tell its exit status. */
 const endGraceMs = 2000;
+/** How long the last events of a dead one may take. */
+const DRAIN_MS = 1000;
 
 /** The one owner of a QEMU process: nothing else signals it or waits for it. */
 export class QemuProcess implements AsyncDisposable {
@@ -58,6 +69,32 @@ export class QemuProcess implements AsyncDisposable {
     const qmp = await connectQmp(child, log, options);
     undo.move();
     return new QemuProcess(child, qmp, log);
+  }
+
+  /**
+   * Takes over a QEMU that runs. It is not our child, so its exit status stays unknown: one that announced its end by a
+   * SHUTDOWN event has exited with 0, any other was killed.
+   * @throws VmError Unavailable when it does not take QMP commands, Canceled or DeadlineExceeded by `signal`; it runs on then.
+   */
+  static async adopt(host: Host, { identity, qmpPath, log, signal }: QemuAdoption): Promise<QemuProcess> {
+    const end = watchProcessEnd(host, loadNative(), identity);
+    using undo = new DisposableStack();
+    undo.use(end);
+    let announced = false;
+    const qmp = await QmpClient.connect(qmpPath, {
+      signal,
+      onEvent: ({ name }) => {
+        if (name === 'SHUTDOWN') announced = true;
+      },
+    });
+    const { startTime, bootId: boot, pid } = identity;
+    const exited = end.ended.then(async (): Promise<ProcessExit> => {
+      // Its last events come first; they tell how it ended.
+      await closedWithin(qmp, DRAIN_MS);
+      return announced ? { kind: 'exited', code: 0 } : { kind: 'signaled', signal: SIGKILL };
+    });
+    undo.move();
+    return new QemuProcess(new Child(host, { pid, exited }, boot, startTime), qmp, log);
   }
 
   private constructor(child: Child, qmp: QmpClient, log: QemuLog) {
@@ -97,11 +134,9 @@ class Child {
   readonly #host: Host;
   #ended = false;
 
-  constructor(host: Host, spawned: SpawnedProcess, boot: string) {
+  constructor(host: Host, spawned: SpawnedProcess, boot: string, startTime: number) {
     this.#host = host;
     const { pid } = spawned;
-    // Nobody has reaped it yet, so it has a start time even if it has ended; -1 would be no process at all.
-    const startTime = readIdentity(host, pid)?.startTime ?? -1;
     this.identity = { pid, startTime, bootId: boot };
     this.exited = spawned.exited.then((exit) => {
       this.#ended = true;
@@ -160,7 +195,9 @@ function spawnQemu(host: Host, options: QemuStart): { child: Child; log: QemuLog
     network: options.network,
     fds: [null, fd.fd, fd.fd, ...options.fds],
   });
-  return { child: new Child(host, spawned, boot), log };
+  // Nobody has reaped it yet, so it has a start time even if it has ended; -1 would be no process at all.
+  const startTime = readIdentity(host, spawned.pid)?.startTime ?? -1;
+  return { child: new Child(host, spawned, boot, startTime), log };
 }
 
 async function connectQmp(child: Child, log: QemuLog, options: QemuStart): Promise<QmpClient> {
@@ -194,10 +231,16 @@ function startFailure(exit: ProcessExit, log: QemuLog, cause: unknown): VmError 
 
 async function drainedExit(child: Child, qmp: QmpClient): Promise<ProcessExit> {
   const exit = await child.exited;
-  // A dead QEMU's last events, then the end of the stream, are already in our socket's buffer. The limit is for a
-  // socket that somebody else still holds: the exit is the kernel's word and waits for no one.
-  const deadline = setTimeout(() => qmp.close(), 1000);
+  await closedWithin(qmp, DRAIN_MS);
+  return exit;
+}
+
+/**
+ * A dead QEMU's last events, then the end of the stream, are already in our socket's buffer. The limit is for a socket that
+ * somebody else still holds: the exit is the kernel's word and waits for no one.
+ */
+async function closedWithin(qmp: QmpClient, ms: number): Promise<void> {
+  const deadline = setTimeout(() => qmp.close(), ms);
   await qmp.closed;
   clearTimeout(deadline);
-  return exit;
 }

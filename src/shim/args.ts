@@ -5,7 +5,9 @@ export type ShimCommand =
   | { readonly action: 'version' }
   | { readonly action: 'info' }
   | { readonly action: 'start'; readonly flags: ShimFlags }
-  | { readonly action: 'delete'; readonly flags: ShimFlags };
+  | { readonly action: 'delete'; readonly flags: ShimFlags }
+  /** Ours, not containerd's: `-bundle` is the VM's directory. */
+  | { readonly action: 'keep'; readonly flags: ShimFlags };
 
 export interface ShimFlags {
   readonly namespace: string;
@@ -80,7 +82,7 @@ export function parseShimArgs(argv: readonly string[]): ShimCommand {
   };
   const action = argv[i];
   if (action === undefined) throw invalid('the action is missing; it must be start or delete');
-  if (action === 'start' || action === 'delete') return { action, flags };
+  if (action === 'start' || action === 'delete' || action === 'keep') return { action, flags };
   throw invalid(`action "${action}" is not known; it must be start or delete`);
 }
 

@@ -1,7 +1,12 @@
 import { parseVmSpec } from '../core/parse-spec.ts';
 import type { Host } from '../host/host.ts';
 import { createMachine } from '../vm/create-machine.ts';
+import type { AdoptedMachine } from '../vm/adopt-machine.ts';
+import type { MachineRequest } from '../vm/machine-request.ts';
 import { vmNames } from '../vm/names.ts';
+import { readMarker } from '../vm/orphan-marker.ts';
+import { spawnKeeper } from '../vm/spawn-keeper.ts';
+import { ownerOf } from '../vm/survival.ts';
 import { taskMetrics } from './task-metrics.ts';
 import { ConsoleHub } from './console/console-hub.ts';
 import { ConsoleLog } from './console/console-log.ts';
@@ -41,21 +46,21 @@ export async function createVmTask(
     const { record } = vmNames(config.stateDir, deps.namespace, id);
     undo.use(nameMember(host, deps.home, id, record));
   }
-  const machine = await createMachine(
-    deps,
-    {
-      spec,
-      config,
-      bundle: request.bundle,
-      rootfs: rootfsOf(request.bundle, request.rootfs, bundle),
-      netns,
-      resolvConf: podResolvConf(host, bundle.resolvConf, sandbox?.resolvConf),
-      shimSocket: deps.shimSocket,
-      timeline,
-    },
-    signal,
-  );
-  undo.defer(() => machine.release());
+  const wanted: MachineRequest = {
+    spec,
+    config,
+    bundle: request.bundle,
+    rootfs: rootfsOf(request.bundle, request.rootfs, bundle),
+    netns,
+    resolvConf: podResolvConf(host, bundle.resolvConf, sandbox?.resolvConf),
+    shimSocket: deps.shimSocket,
+    timeline,
+  };
+  const adopted = await adopt(deps, wanted, signal);
+  const machine = adopted?.machine ?? (await createMachine(deps, wanted, signal));
+  // A guest that ran before us must not end because its task could not be made.
+  let made = false;
+  undo.defer(() => (made || adopted === undefined ? machine.release() : adopted.abandon()));
   const report = (sentence: string): void => log.warn(sentence, { id });
   const spool = new ConsoleSpool(
     new ConsoleLog(host, machine.consoleLog, {
@@ -85,8 +90,23 @@ export async function createVmTask(
   undo.use(await serveControl(deps.native, task));
   timeline.mark('created');
   for (const warning of machine.facts.warnings) log.warn(warning, { id });
+  made = true;
   task.own(undo.move());
   return task;
+}
+
+/** The guest that a dead shim of the pod has left running, if there is one. */
+async function adopt(
+  deps: CreateTaskDeps,
+  wanted: MachineRequest,
+  signal: AbortSignal,
+): Promise<AdoptedMachine | undefined> {
+  const { host } = deps;
+  const { spec, config } = wanted;
+  if (readMarker(host, config.stateDir, ownerOf(spec)) === undefined) return undefined;
+  // A bundle of its own: few shims need it.
+  const { adoptMachine } = await import('../vm/adopt-machine.ts');
+  return await adoptMachine({ ...deps, spawnKeeper: (record) => spawnKeeper(host, record) }, wanted, signal);
 }
 
 /**

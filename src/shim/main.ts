@@ -21,6 +21,9 @@ async function main(argv: readonly string[]): Promise<void> {
       return;
     case 'delete':
       await (await import('./delete.ts')).deleteTask(command.flags);
+      return;
+    case 'keep':
+      await (await import('./keep.ts')).keep(command.flags);
   }
 }
 

@@ -12,6 +12,7 @@ import type { Native } from '../host/native.ts';
 import { bootId, isAlive, type ProcessIdentity } from '../host/process-identity.ts';
 import { leave } from '../numa/ledger.ts';
 import { numaBooks } from './numa-books.ts';
+import { removeMarker } from './orphan-marker.ts';
 import { unplugNics } from './unplug-nics.ts';
 import { findMarkedProcesses } from './marked-process.ts';
 import { readRecord, RECORD_FILE, type VmRecord } from './record.ts';
@@ -52,6 +53,8 @@ export async function cleanUpTask(
   // After a reboot pids, cgroups and mounts of the record belong to nobody or to somebody else.
   if (record.bootId === bootId(host)) await undo(deps, record, signal);
   removeDirectory(host, record.logDir);
+  if (record.survival !== undefined)
+    removeMarker(host, dirname(record.runDir), record.survival.owner, record.runDir);
   // Last, so that what failed before is tried again.
   removeDirectory(host, record.runDir);
   return { pid: record.qemu?.pid ?? 0, exit, shimSocket: record.shimSocket };
@@ -67,6 +70,9 @@ async function undo({ host, native }: CleanUpDeps, record: VmRecord, signal: Abo
     record.qemu === undefined
       ? findMarkedProcesses(host, record.key, record.bootId)
       : [{ ...record.qemu, bootId: record.bootId }];
+  const keeper = record.orphan?.keeper;
+  if (keeper !== undefined && keeper.pid !== process.pid)
+    killIdentity(host, native, { ...keeper, bootId: record.bootId }, SIGKILL);
   for (const identity of processes) killIdentity(host, native, identity, SIGKILL);
   const cgroup = planCgroup(detectCgroupLayout(host), record.cgroup, record.key);
   await killCgroup(host, native, cgroup, signal);
@@ -75,6 +81,8 @@ async function undo({ host, native }: CleanUpDeps, record: VmRecord, signal: Abo
   if (record.mountPoint !== undefined) detachMounts(native, record.mountPoint);
   await unplugNics(host, record.nics, signal);
   await leaveBooks({ host, native }, record, signal);
+  // After QEMU, whose TAPs are what keeps them.
+  for (const { kind, tap } of record.nics) if (kind === 'tap') await releaseLease(host, record, tap, signal);
 }
 
 /** What QEMU had is free now that it has ended. */
@@ -88,13 +96,30 @@ async function leaveBooks(
   await leave({ ...books, native: deps.native, path: numa.ledger }, key, signal);
 }
 
+/** vm-tap keeps the addresses of a guest whose sandbox has gone before it. */
+async function releaseLease(
+  host: Host,
+  { runDir }: VmRecord,
+  tap: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const stateDir = dirname(runDir);
+  const there = (suffix: string): boolean =>
+    host.inspect(`${stateDir}/kept-${tap}.json${suffix}`) !== undefined;
+  if (!there('') && !there('.releasing')) return;
+  // A bundle of its own, which hardly any VM's end needs.
+  const { releaseKept } = await import('../net/cni/kept-nic.ts');
+  await releaseKept(host, stateDir, tap, signal);
+}
+
 /** We are not QEMU's parent, so the kernel does not tell us; a killed process is gone within milliseconds. */
 async function ended(host: Host, identity: ProcessIdentity, signal: AbortSignal): Promise<void> {
   for (let pause = 1; isAlive(host, identity); pause = Math.min(2 * pause, 64))
     await delay(pause, undefined, { signal });
 }
 
-function killedNow(): TaskExit {
+/** The exit of a task that nobody saw end. */
+export function killedNow(): TaskExit {
   const reason = { kind: 'killed', signal: SIGKILL } as const;
   return { status: exitStatus(reason), at: Date.now(), reason };
 }

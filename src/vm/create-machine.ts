@@ -31,6 +31,7 @@ import { forwardPorts, type PortForward } from './port-forward.ts';
 import { type VmNames, vmNames } from './names.ts';
 import { makeOwnDirectory } from './own-directory.ts';
 import { type MachinePlace, placeMachine } from './place-machine.ts';
+import { survivalOf } from './survival.ts';
 import { openScreen } from './vm-screen.ts';
 import { NO_DISKS, type VmDisks } from './vm-disks.ts';
 import { reclaim } from './reclaim.ts';
@@ -112,12 +113,22 @@ export async function createMachine(
   const services = new DisposableStack();
   const dhcp = services.use(answerDhcp(deps, nicPlans, spec.guestData.hostname));
   const forward = services.use(forwardPorts(deps, nicPlans, request.netns));
+  const told = facts({ files, disks, accel, version, cgroup, spec, qemu, nics, forward, place });
+  // Last: until here what is left by a shim that dies is no guest yet.
+  recorder.update({
+    survival: survivalOf(host, request, {
+      facts: told,
+      logStart: qemu.log.start,
+      nics: nicPlans,
+      plan: place.plan,
+    }),
+  });
   undo.move();
   return new Machine({
     spec,
     names,
     consoleLog: `${recorder.record.logDir}/console.log`,
-    facts: facts({ files, disks, accel, version, cgroup, spec, qemu, nics, forward, place }),
+    facts: told,
     qemu,
     screen,
     services,
@@ -276,6 +287,8 @@ function beginRecord(
     logDir: `${config.dataDir}/vms/${names.key}`,
     shimSocket: request.shimSocket,
     exit: undefined,
+    survival: undefined,
+    orphan: undefined,
   };
   // Garbage collection undoes what dead records name: it sees this one before its things are there, or nothing at all.
   using _gate = enterDisks(host, native, config.dataDir);

@@ -39,11 +39,12 @@ export function readRecordFacts(host: Host, stateDir: string): RecordFact[] {
 function recordState(host: Host, record: RecordEntry['record']): RecordFact['state'] {
   if (record === undefined) return { t: 'none' };
   if (VmError.is(record)) return { t: 'unreadable', error: record };
-  const { id, namespace, name, podUid, rootDisk, bootId, shim, qemu } = record;
+  const { id, namespace, name, podUid, rootDisk, bootId, shim, qemu, orphan } = record;
   const lives = (process: typeof shim): boolean =>
     process !== undefined && isAlive(host, { ...process, bootId });
   const alive = lives(shim) ? 'shim' : lives(qemu) ? 'QEMU' : undefined;
-  return { t: 'vm', vm: `VM "${name}" (${namespace}/${id})`, namespace, id, podUid, rootDisk, alive };
+  const vm = `VM "${name}" (${namespace}/${id})`;
+  return { t: 'vm', vm, namespace, id, podUid, rootDisk, alive, orphan: orphan !== undefined };
 }
 
 /** Directories of pods' disks, one per pod UID. */

@@ -50,6 +50,8 @@ export interface RecordFact {
         readonly podUid: string | undefined;
         readonly rootDisk: string | undefined;
         readonly alive: 'shim' | 'QEMU' | undefined;
+        /** A guest without a shim that waits for the next one. */
+        readonly orphan: boolean;
       };
 }
 
@@ -125,12 +127,13 @@ export function judgeRunDirectory(record: RecordFact, facts: NodeFacts): Verdict
   const { state } = record;
   if (state.t === 'unreadable') return lookAt(state.error.message);
   if (state.t === 'none') return young(record, facts) ?? remove('it has no record: nothing was made for it');
-  const { vm, namespace, id, alive } = state;
+  const { vm, namespace, id, alive, orphan } = state;
   const container =
     'unknown' in facts.containers
       ? undefined
       : facts.containers.find((known) => known.namespace === namespace && known.id === id);
   if (alive === 'shim') return keep(`the shim of ${vm} runs`);
+  if (alive === 'QEMU' && orphan) return keep(`${vm} waits for its next shim, at most until its deadline`);
   if ('unknown' in facts.containers)
     return lookAt(`containerd could not be asked about ${vm}: ${facts.containers.unknown}`);
   if (alive === 'QEMU') {

@@ -1,8 +1,10 @@
+import { dirname } from 'node:path';
 import { VmError } from '../core/errors.ts';
 import type { TaskExit } from '../core/exit.ts';
 import { absentIs } from '../host/absent-is.ts';
 import type { Host } from '../host/host.ts';
 import type { Claim } from '../numa/claim.ts';
+import type { NumaPlan } from '../numa/numa-plan.ts';
 import type { NicPlan } from './nic-plan.ts';
 
 /** Name of the record in a VM's directory. */
@@ -51,6 +53,10 @@ export interface VmRecord {
   /** The socket on which the shim serves containerd; outlives a shim that was killed. */
   readonly shimSocket: string | undefined;
   readonly exit: TaskExit | undefined;
+  /** How the guest may outlive its shim; undefined where it must not, and in records of older versions. */
+  readonly survival: Survival | undefined;
+  /** Set while it does. */
+  readonly orphan: Orphan | undefined;
 }
 
 export interface NumaRecord {
@@ -73,6 +79,40 @@ export interface RecordedDisk {
 export interface ProcessMark {
   readonly pid: number;
   readonly startTime: number;
+}
+
+/**
+ * What the next shim has to know to take a guest over, and the `delete` of its dead one to leave it alone: `delete` may not
+ * know the configuration that the VM was made with.
+ */
+export interface Survival {
+  /** Whose the guest is, as `ownerOf` says it. */
+  readonly owner: string;
+  /** What the machine is made of; another one cannot take its place without a boot. */
+  readonly makeup: string;
+  /** Where QEMU's part of its log begins, in bytes. */
+  readonly logStart: number;
+  /** What was decided when it was made, for people; `factsOf` reads it. */
+  readonly facts: Readonly<Record<string, unknown>>;
+  /** Its place on the host's memory nodes and CPUs. */
+  readonly plan: NumaPlan;
+  /** How long it may wait for the next shim, and then take to power itself off. */
+  readonly deadlineMs: number;
+  readonly graceMs: number;
+  /** Bounds of the console log, as in the configuration. */
+  readonly console: { readonly logBytes: number; readonly logFiles: number };
+  /** A path that goes when kubelet has given the pod up; undefined for a guest of no pod. */
+  readonly podDir: string | undefined;
+}
+
+/** A guest whose shim has died. Times in milliseconds since the epoch. */
+export interface Orphan {
+  readonly since: number;
+  readonly deadline: number;
+  /** The process that ends it at the deadline, once it runs. */
+  readonly keeper: ProcessMark | undefined;
+  /** It is being shut down: nobody takes it over any more. */
+  readonly ending: boolean;
 }
 
 export function writeRecord(host: Host, record: VmRecord): void {
@@ -100,5 +140,6 @@ export function readRecord(host: Host, path: string): VmRecord | undefined {
       `record "${path}" has a format this version does not know; use the newer containerd-shim-vm`,
     );
   }
-  return value as VmRecord;
+  // The directory moves when another shim takes the VM over, and what is in it with it.
+  return { ...(value as VmRecord), runDir: dirname(path) };
 }

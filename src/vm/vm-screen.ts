@@ -26,6 +26,11 @@ export async function openScreen(
 ): Promise<VmScreen> {
   using listener = ownFd(deps.native.listenUnix(vncSocket, BACKLOG));
   await serveVnc(qmp, listener.fd, { signal });
+  return screenOf(deps, qmp, vncSocket);
+}
+
+/** The screen of a QEMU that has its VNC socket already. */
+export function screenOf(deps: { host: Host; native: Native }, qmp: QmpClient, vncSocket: string): VmScreen {
   let last: Promise<unknown> = Promise.resolve();
   return {
     vncSocket,

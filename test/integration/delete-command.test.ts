@@ -146,6 +146,8 @@ void t.test('delete by hand', async (t) => {
       logDir: join(shims.directory, 'data/vms', key),
       shimSocket: undefined,
       exit: undefined,
+      survival: undefined,
+      orphan: undefined,
       ...change(pid, readIdentity(host, pid)?.startTime ?? 0),
     };
     mkdirSync(runDir, { recursive: true });

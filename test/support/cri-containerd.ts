@@ -70,8 +70,10 @@ export async function criContainerd(t: TestScope, options: CriOptions = {}): Pro
   const { vmPlugins = bridgePlugins, sandboxer = 'podsandbox' } = options;
 
   let below = '';
+  const kubeletDir = join(directory, 'kubelet');
   const containerd = await privateContainerd(t, {
     ...options,
+    shimConfig: `kubelet_dir = "${kubeletDir}"\n${options.shimConfig ?? ''}`,
     launcher: network.enter,
     cri: (directoryOfContainerd) => {
       below = directoryOfContainerd;
@@ -105,7 +107,6 @@ export async function criContainerd(t: TestScope, options: CriOptions = {}): Pro
   }
   if (options.images === undefined) await importGuest({ containerd, cri });
   for (const { archive, name } of options.images ?? []) await importImage(containerd, cri, archive, name);
-  const kubeletDir = join(directory, 'kubelet');
   return { containerd, cri, network, podNetwork, cgroups, kubeletDir };
 }
 

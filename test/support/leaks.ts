@@ -82,6 +82,7 @@ function files(directory: string): string[] {
   const patterns = [
     'vms/!(cni)/',
     'vms/cni/*',
+    'vms/{kept,orphan}-*',
     's/*',
     'data/vms/*',
     'fifo/*',

@@ -1,11 +1,12 @@
 import { VmError } from '../../core/errors.ts';
 import type { Host } from '../../host/host.ts';
-import { findHandover } from '../handover.ts';
+import { findHandover, type Lease } from '../handover.ts';
 import { ensureGateway, expectAttachment } from './attachment.ts';
 import type { CniEnvironment, Nic } from './cni-call.ts';
 import { CNI_CODE, CniError } from './cni-error.ts';
 import { enableForwarding } from './forwarding.ts';
 import { Ipam, type IpamResult } from './ipam.ts';
+import { takeKept, type TakenNic } from './kept-nic.ts';
 import type { NetworkConfig } from './network-config.ts';
 import { claimNic, type NicClaim } from './nic-claim.ts';
 import { planNic, type NicPlan } from './plan-nic.ts';
@@ -26,9 +27,14 @@ export async function add(
   expectNewNic(host, config, nic);
   const mtu = config.isGateway ? undefined : await expectAttachment(host, config.attachment, signal);
   using claim = claimNic(host, config.stateDir, { ...nic, network: config.name });
-  let addresses: IpamResult | undefined;
+  const ipam = new Ipam(host, config, environment, signal);
+  // Its guest runs on from an earlier sandbox, with these addresses.
+  const taken = takeKept(host, config.stateDir, nic, config.name);
+  if (taken !== undefined) return await addTaken(host, config, { nic, mtu, ipam, taken, claim, signal });
+  let addresses: Addresses | undefined;
   try {
-    addresses = await new Ipam(host, config, environment, signal).add();
+    const { ipam: given, raw } = await ipam.add();
+    addresses = { ipam: given, lease: { sandboxId: nic.sandboxId, result: raw } };
     const plan = await prepare(host, config, { nic, addresses, mtu, signal });
     claim.commit(plan.handover);
     return renderResult(config.cniVersion, plan);
@@ -36,6 +42,42 @@ export async function add(
     // A plugin that failed has taken nothing; one that we stopped may have.
     if (addresses === undefined && !VmError.is(error, 'Canceled')) throw error;
     throw await rolledBack(error, new Ipam(host, config, environment), claim);
+  }
+}
+
+interface Addresses {
+  readonly ipam: IpamResult;
+  readonly lease: Lease;
+}
+
+/** IPAM is not asked: it has given these addresses already, under an earlier sandbox's id. */
+async function addTaken(
+  host: Host,
+  config: NetworkConfig,
+  {
+    taken,
+    claim,
+    ipam,
+    ...rest
+  }: {
+    nic: Nic;
+    mtu: number | undefined;
+    ipam: Ipam;
+    taken: TakenNic;
+    claim: NicClaim;
+    signal: AbortSignal | undefined;
+  },
+): Promise<object> {
+  try {
+    const { lease } = taken;
+    const addresses = { ipam: ipam.read(lease.result).ipam, lease };
+    const plan = await prepare(host, config, { ...rest, addresses });
+    claim.commit(plan.handover);
+    taken.settle();
+    return renderResult(config.cniVersion, plan);
+  } catch (error) {
+    taken.giveBack();
+    throw error;
   }
 }
 
@@ -50,7 +92,7 @@ async function prepare(
     signal,
   }: {
     nic: Nic;
-    addresses: IpamResult;
+    addresses: Addresses;
     mtu: number | undefined;
     signal: AbortSignal | undefined;
   },

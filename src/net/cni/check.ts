@@ -11,6 +11,7 @@ import { CNI_CODE, CniError } from './cni-error.ts';
 import { parsePrefix } from './ip-address.ts';
 import { Ipam } from './ipam.ts';
 import type { NetworkConfig } from './network-config.ts';
+import { leaseOfNic } from './nic-claim.ts';
 
 /**
  * CHECK: compares the hand-over with what the runtime was told, and looks at the node and at IPAM.
@@ -61,7 +62,8 @@ export async function check(
       ...(await compareQueues(host, handover, signal)),
     );
   });
-  await collect(() => new Ipam(host, config, environment, signal).check());
+  const lease = { CNI_CONTAINERID: leaseOfNic(host, config.stateDir, nic) };
+  await collect(() => new Ipam(host, config, { ...environment, ...lease }, signal).check());
   if (differences.length === 0) return;
   throw new CniError(
     CNI_CODE.differs,

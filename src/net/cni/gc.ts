@@ -2,11 +2,11 @@ import { VmError } from '../../core/errors.ts';
 import type { Host } from '../../host/host.ts';
 import type { CniEnvironment } from './cni-call.ts';
 import { CNI_CODE, CniError } from './cni-error.ts';
-import { Ipam } from './ipam.ts';
-import { listNics, networkOfNic, removeNic, revokeClaim } from './nic-claim.ts';
+import { del } from './del.ts';
+import { Ipam, VALID } from './ipam.ts';
+import { listKept, releaseDead } from './kept-nic.ts';
+import { leaseOfNic, listNics, networkOfNic } from './nic-claim.ts';
 import type { NetworkIdentity } from './network-config.ts';
-
-const VALID = 'cni.dev/valid-attachments';
 
 /**
  * GC: gives back and removes all of this network that the runtime does not list. Goes on after a failure and reports
@@ -34,12 +34,12 @@ export async function gc(
     if (valid.has(`${sandboxId}/${ifName}`)) continue;
     await attempt(async () => {
       if (networkOfNic(host, network.stateDir, nic) !== network.name) return;
-      revokeClaim(host, network.stateDir, nic);
-      await ipam.del({ CNI_CONTAINERID: sandboxId, CNI_IFNAME: ifName, CNI_NETNS: '' });
-      removeNic(host, network.stateDir, nic);
+      const variables = { CNI_CONTAINERID: sandboxId, CNI_IFNAME: ifName, CNI_NETNS: '' };
+      await del(host, network, { nic, environment: { ...environment, ...variables } }, signal);
     });
   }
-  await attempt(() => ipam.gc());
+  await attempt(() => releaseDead(host, network.stateDir, network.name, signal));
+  await attempt(() => ipam.gc(leasesInUse(host, network)));
   if (failures.length === 0) return;
   throw new CniError(
     CNI_CODE.internal,
@@ -61,4 +61,20 @@ function parseValid({ document }: NetworkIdentity): Set<string> {
           `${entry.at('containerID').requiredText('an id', some)}/${entry.at('ifname').requiredText('the name of a link', some)}`,
       ),
   );
+}
+
+/** Leases by other ids than the sandboxes' that have them now. */
+function leasesInUse(
+  host: Host,
+  { stateDir, name }: NetworkIdentity,
+): { readonly containerID: string; readonly ifname: string }[] {
+  const kept = listKept(host, stateDir, name).map(({ kept: { lease, environment } }) => ({
+    containerID: lease.sandboxId,
+    ifname: environment['CNI_IFNAME'] ?? '',
+  }));
+  const taken = listNics(host, stateDir).flatMap((nic) => {
+    const containerID = leaseOfNic(host, stateDir, nic);
+    return containerID === nic.sandboxId ? [] : [{ containerID, ifname: nic.ifName }];
+  });
+  return [...kept, ...taken];
 }

@@ -14,6 +14,12 @@ export interface IpamResult {
   readonly dns: CniDns;
 }
 
+export interface IpamAnswer {
+  readonly ipam: IpamResult;
+  /** As the plugin wrote it; undefined without one. */
+  readonly raw: unknown;
+}
+
 export interface IpamRoute {
   /** CIDR. */
   readonly dst: string;
@@ -21,6 +27,9 @@ export interface IpamRoute {
   /** `mtu`, `advmss`, `priority`, `table` and `scope` of version 1.1. */
   readonly rest: Readonly<Record<string, unknown>>;
 }
+
+/** Key of the configuration of GC (CNI specification, "GC"). */
+export const VALID = 'cni.dev/valid-attachments';
 
 const NOTHING: IpamResult = { ips: [], routes: [], dns: NO_DNS };
 
@@ -42,16 +51,23 @@ export class Ipam {
   }
 
   /** @throws CniError `ipam`, or `tryAgain` when the plugin said so. */
-  async add(): Promise<IpamResult> {
+  async add(): Promise<IpamAnswer> {
     const end = await this.#ask('ADD');
-    if (end === undefined) return NOTHING;
+    if (end === undefined) return { ipam: NOTHING, raw: undefined };
     try {
-      return parseResult(this.#parse(end.stdout));
+      const answer = this.#parse(end.stdout);
+      return { ipam: parseResult(answer), raw: answer.value };
     } catch (error) {
       // It has given something all the same.
       await this.del();
       throw error;
     }
+  }
+
+  /** An answer that was kept since it was given. @throws CniError `ipam` where it was changed meanwhile. */
+  read(raw: unknown): IpamAnswer {
+    if (raw === undefined) return { ipam: NOTHING, raw };
+    return { ipam: parseResult(this.#field(raw)), raw };
   }
 
   /** Idempotent, as the specification wants it of the plugin. */
@@ -69,8 +85,18 @@ export class Ipam {
   }
 
   /** A plugin from before version 1.1 cannot; whoever asks has to `del` what it knows to be stale. */
-  async gc(): Promise<void> {
-    await this.#ask('GC');
+  /** @param kept leases that the runtime does not list, of guests that outlive their sandboxes. */
+  async gc(kept: readonly { readonly containerID: string; readonly ifname: string }[]): Promise<void> {
+    if (kept.length === 0) {
+      await this.#ask('GC');
+      return;
+    }
+    const document = { ...this.#network.document.object() };
+    const listed = document[VALID];
+    const all = [...(Array.isArray(listed) ? (listed as unknown[]) : []), ...kept];
+    const text = JSON.stringify({ ...document, [VALID]: all });
+    const network = { ...this.#network, text };
+    await new Ipam(this.#host, network, this.#environment, this.#signal).gc([]);
   }
 
   async #ask(command: CniCommand, more: Partial<CniEnvironment> = {}): Promise<ExecResult | undefined> {
@@ -91,11 +117,14 @@ export class Ipam {
   }
 
   #parse(stdout: string): JsonField {
-    const fail = (sentence: string): CniError =>
-      new CniError(CNI_CODE.ipam, `${sentence}; correct its configuration`);
     const value = parseJson(stdout);
-    if (value === undefined) throw fail(`the answer of IPAM plugin "${this.#network.ipam ?? ''}" is no JSON`);
-    return new JsonField(value, `the answer of IPAM plugin "${this.#network.ipam ?? ''}"`, fail);
+    if (value === undefined)
+      throw wrongAnswer(`the answer of IPAM plugin "${this.#network.ipam ?? ''}" is no JSON`);
+    return this.#field(value);
+  }
+
+  #field(value: unknown): JsonField {
+    return new JsonField(value, `the answer of IPAM plugin "${this.#network.ipam ?? ''}"`, wrongAnswer);
   }
 
   #failure({ status, stdout, stderr }: ExecResult): CniError {
@@ -108,6 +137,10 @@ export class Ipam {
       `IPAM plugin "${this.#network.ipam ?? ''}" of network "${this.#network.name}" failed with status ${status}: ${why}`,
     );
   }
+}
+
+function wrongAnswer(sentence: string): CniError {
+  return new CniError(CNI_CODE.ipam, `${sentence}; correct its configuration`);
 }
 
 function parseResult(root: JsonField): IpamResult {

@@ -1,4 +1,5 @@
 import { VmError } from '../../core/errors.ts';
+import { absentIs } from '../../host/absent-is.ts';
 import type { Host } from '../../host/host.ts';
 import { openFlags } from '../../host/open-flags.ts';
 import {
@@ -12,10 +13,10 @@ import { CNI_CODE, CniError } from './cni-error.ts';
 
 /**
  * The files of a NIC: its hand-over `eth0.json`; `eth0.TOKEN.adding` of an ADD that is at work, or was killed at it, and
- * becomes the hand-over; `eth0.TOKEN.leaving` of such an ADD after DEL has come. The token keeps apart an ADD that DEL was
+ * becomes the hand-over; `eth0.TOKEN.leaving` of such an ADD after DEL has come; `eth0.TOKEN.taken` of a guest that an ADD takes over. The token keeps apart an ADD that DEL was
  * too fast for, and the next one.
  */
-const NIC_FILE = /^(.+?)(?:\.json|\.[0-9a-f]{16}\.(?:adding|leaving))$/;
+const NIC_FILE = /^(.+?)(?:\.json|\.[0-9a-f]{16}\.(?:adding|leaving|taken))$/;
 const ADDING = '.adding';
 
 export interface NicKey {
@@ -144,6 +145,32 @@ export function networkOfNic(host: Host, stateDir: string, nic: NicKey): string 
     'FailedPrecondition',
     `${paths.join(' and ')} does not say which network it is of; delete the pod, or the file when there is no such pod`,
   );
+}
+
+/** The id that IPAM knows a NIC's addresses by: its sandbox's own, or that of an earlier sandbox of the pod. */
+export function leaseOfNic(host: Host, stateDir: string, nic: NicKey): string {
+  for (const path of filesOf(host, stateDir, nic)) {
+    const said = readLease(absentIs('', () => host.readText(path)));
+    if (said !== undefined) return said;
+  }
+  return nic.sandboxId;
+}
+
+/** Whether nothing is here of a NIC, but its addresses are another sandbox's of the pod by now. */
+export function leaseMovedOn(host: Host, stateDir: string, { sandboxId, ifName }: NicKey): boolean {
+  if (filesOf(host, stateDir, { sandboxId, ifName }).length > 0) return false;
+  return listNics(host, stateDir).some(
+    (nic) => nic.ifName === ifName && leaseOfNic(host, stateDir, nic) === sandboxId,
+  );
+}
+
+function readLease(text: string): string | undefined {
+  try {
+    const { lease } = JSON.parse(text) as { lease?: { sandboxId?: unknown } };
+    return typeof lease?.sandboxId === 'string' ? lease.sandboxId : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 function readNetwork(text: string): string | undefined {

@@ -1,5 +1,5 @@
 import type { GuestAddress } from '../guest-network.ts';
-import type { StoredHandover } from '../handover.ts';
+import type { Lease, StoredHandover } from '../handover.ts';
 import { tapName } from '../tap-name.ts';
 import type { Nic } from './cni-call.ts';
 import { type CniDns, firstDns, guestDns } from './cni-dns.ts';
@@ -25,7 +25,12 @@ const DEFAULT_ROUTE = { 4: '0.0.0.0/0', 6: '::/0' } as const;
 const ROUTED_GATEWAY = { 4: '169.254.1.1', 6: 'fe80::1' } as const;
 
 /** @param mtu in bytes. */
-export function planNic(config: NetworkConfig, nic: Nic, ipam: IpamResult, mtu: number): NicPlan {
+export function planNic(
+  config: NetworkConfig,
+  nic: Nic,
+  { ipam, lease }: { readonly ipam: IpamResult; readonly lease: Lease },
+  mtu: number,
+): NicPlan {
   const addresses = planAddresses(config, ipam);
   const routes = planRoutes(config, nic, ipam, addresses);
   const dns = firstDns(config.dns, ipam.dns);
@@ -46,6 +51,7 @@ export function planNic(config: NetworkConfig, nic: Nic, ipam: IpamResult, mtu: 
         routes: routes.map(({ dst, gw }) => ({ destination: dst, gateway: gw })),
         dns: guestDns(dns),
       },
+      lease,
     },
     routes,
     dns,

@@ -101,6 +101,7 @@ void t.test('wrong values name key, value and remedy', (t) => {
     video: ['vga', 'cirrus', ''],
     'disk-bus': ['ide', 'virtio-blk'],
     'nic-model': ['e1000', 'virtio-net'],
+    'on-shim-death': ['restart', 'Survive'],
     'on-io-error': ['ignore', 'pause'],
     'max-cpus': ['0', '256', 'many'],
     'nested-virtualization': ['true', ''],

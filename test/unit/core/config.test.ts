@@ -29,6 +29,7 @@ const defaults: Config = {
   hostDisks: [],
   console: { logBytes: 8 << 20, logFiles: 2 },
   network: { allowGuardOff: false },
+  orphan: { deadline: 600, grace: 60 },
   firmware: {
     uefiCode: '/usr/share/OVMF/OVMF_CODE_4M.fd',
     uefiVars: '/usr/share/OVMF/OVMF_VARS_4M.fd',
@@ -70,6 +71,7 @@ void t.test('an empty file is the defaults, a full one says all', (t) => {
     firmware.uefi_secure_vars = "/sv"
     console = { log_bytes = 65536, log_files = 1 }
     network.allow_guard_off = true
+    orphan = { deadline = 60, grace = 5 }
     [numa]
     placement = "none"
     cpu_threshold = 1.5
@@ -96,6 +98,7 @@ void t.test('an empty file is the defaults, a full one says all', (t) => {
     hostDisks: ['/srv/disks', '/dev/vg0/data'],
     console: { logBytes: 65536, logFiles: 1 },
     network: { allowGuardOff: true },
+    orphan: { deadline: 60, grace: 5 },
     firmware: { uefiCode: '/c', uefiVars: '/v', uefiSecureCode: '/sc', uefiSecureVars: '/sv' },
     numa: {
       placement: 'none',

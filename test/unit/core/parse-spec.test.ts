@@ -83,6 +83,7 @@ void t.test('a bare container: defaults', (t) => {
       cpuPinning: 'shared',
       hugepageBytes: undefined,
       rootDiskBytes: undefined,
+      onShimDeath: 'kill',
       disks: [],
       guestData: {
         kind: 'config-drive',
@@ -126,6 +127,7 @@ void t.test('a pod’s container: limits', (t) => {
     vcpus: 2,
     memoryBytes: 3 * GiB,
     rootDiskBytes: 9537 * 2 ** 20,
+    onShimDeath: 'survive',
     disks: [],
     oomScoreAdj: 985,
     cgroupsPath: '/kubepods/pod1/c1',

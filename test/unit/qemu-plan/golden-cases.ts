@@ -37,6 +37,7 @@ export const baseInput: QemuInput = {
     hugepageBytes: undefined,
     rootDiskBytes: undefined,
     disks: [],
+    onShimDeath: 'kill',
     guestData: {
       kind: 'config-drive',
       hostname: 'web-0',

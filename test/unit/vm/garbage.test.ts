@@ -48,6 +48,7 @@ const vm: RecordFact = {
     podUid: undefined,
     rootDisk: `${disks.path}/vm/root.qcow2`,
     alive: undefined,
+    orphan: false,
   },
 };
 const unreadable: RecordFact = {
@@ -91,6 +92,8 @@ void t.test('bases, logs and directories', (t) => {
   t.match(judgeRunDirectory(unreadable, facts), { t: 'keep', notable: true });
   t.match(judgeRunDirectory(state({ alive: 'shim' }), facts), { t: 'keep', notable: false });
   t.match(judgeRunDirectory(state({ alive: 'QEMU' }), facts), { t: 'keep', notable: true });
+  const orphan = judgeRunDirectory(state({ alive: 'QEMU', orphan: true }), facts);
+  t.match(orphan, { t: 'keep', notable: false, why: /waits for its next shim/ });
   t.match(judgeRunDirectory(state({ id: 'c' }), facts), { t: 'keep', why: /containerd has the container/ });
   t.match(judgeRunDirectory(vm, { ...facts, containers: { unknown: 'x' } }), { t: 'keep', notable: true });
   t.match(judgeRunDirectory({ ...vm, state: { t: 'none' } }, facts), { t: 'remove' });

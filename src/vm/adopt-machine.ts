@@ -1,0 +1,255 @@
+import { dirname } from 'node:path';
+import { VmError } from '../core/errors.ts';
+import { detectCgroupLayout } from '../host/cgroup-layout.ts';
+import { type Cgroup, planCgroup } from '../host/cgroup-plan.ts';
+import { readCgroupStats } from '../host/cgroup-stats.ts';
+import { createCgroup, joinCgroup, removeCgroup } from '../host/cgroup.ts';
+import { watchProcessEnd } from '../host/process-end.ts';
+import { enter, leave } from '../numa/ledger.ts';
+import type { NumaPlan } from '../numa/numa-plan.ts';
+import { readNicCounters } from '../net/nic-counters.ts';
+import { QemuLog } from '../qemu/qemu-log.ts';
+import { QemuProcess } from '../qemu/process.ts';
+import { queryStatus } from '../qemu/qmp-commands.ts';
+import { cleanUpTask } from './clean-up.ts';
+import { shutDownOrphan } from './end-orphan.ts';
+import { answerDhcp } from './guest-nics.ts';
+import { leaveOrphan, orphanNow } from './leave-orphan.ts';
+import { Machine } from './machine.ts';
+import type { MachineDeps, MachineRequest } from './machine-request.ts';
+import { type VmNames, vmNames } from './names.ts';
+import { countedNic, type NicPlan, planNics } from './nic-plan.ts';
+import { readNicStatus } from './nic-status.ts';
+import { numaBooks } from './numa-books.ts';
+import { claimOrphan, moveRecord } from './orphan-claim.ts';
+import { removeMarker, writeMarker } from './orphan-marker.ts';
+import type { MachinePlace } from './place-machine.ts';
+import { forwardPorts } from './port-forward.ts';
+import { type ProcessMark, type VmRecord, writeRecord } from './record.ts';
+import { writeRecordPointer } from './record-pointer.ts';
+import { reclaim } from './reclaim.ts';
+import { settleMachine } from './settle-machine.ts';
+import { factsOf, makeupOf, ownerOf } from './survival.ts';
+import { screenOf } from './vm-screen.ts';
+
+/** How long QEMU may take to answer a new client. */
+const QMP_MS = 10_000;
+const UNDO_MS = 10_000;
+
+/** A guest that runs already, and the way to leave it to the next shim after all. */
+export interface AdoptedMachine {
+  readonly machine: Machine;
+  /** Lets go of the guest, which waits on. */
+  abandon(): Promise<void>;
+}
+
+export interface AdoptionDeps extends MachineDeps {
+  readonly spawnKeeper: (record: VmRecord) => void;
+}
+
+/**
+ * Takes over the guest that a dead shim of the same pod has left running. The guest notices nothing; what its shim did for
+ * it begins anew. A guest that is not what the container asks for is shut down first.
+ * @returns undefined where there is none to take over, so that a machine has to be made.
+ */
+export async function adoptMachine(
+  deps: AdoptionDeps,
+  request: MachineRequest,
+  signal: AbortSignal,
+): Promise<AdoptedMachine | undefined> {
+  const { log } = deps;
+  const { spec, config, rootfs } = request;
+  const names = vmNames(config.stateDir, spec.namespace, spec.id);
+  const nics = await planNics(deps, spec, { ...request, stateDir: config.stateDir }, signal);
+  const makeup = makeupOf(spec, rootfs.mounts);
+  const fits = (record: VmRecord): boolean =>
+    record.survival?.makeup === makeup && sameNics(record.nics, nics);
+  for (;;) {
+    const claim = await claimOrphan(deps, { owner: ownerOf(spec), config, fits });
+    if (claim.kind === 'none') return undefined;
+    if (claim.kind === 'ending') {
+      log.info('the VM of this pod is being shut down; its next boot waits for that', { id: spec.id });
+      await whenEnded(deps, claim.record, claim.keeper, signal);
+      continue;
+    }
+    let { record } = claim;
+    if (claim.fits) {
+      const adopted = await takeOver(deps, { request, names, nics }, record, signal);
+      if (adopted !== undefined) return adopted;
+      record = { ...record, runDir: names.runDir };
+    } else
+      log.warn('the VM of this pod runs on, but is not what its container asks for now', { id: spec.id });
+    await shutDownOrphan(deps, record, record.survival?.graceMs ?? 0, signal);
+    signal.throwIfAborted();
+    await cleanUpTask(deps, `${record.runDir}/record.json`, AbortSignal.timeout(UNDO_MS));
+    return undefined;
+  }
+}
+
+/** Whether a running guest's cards are those that its pod's network has prepared now. */
+function sameNics(running: readonly NicPlan[], wanted: readonly NicPlan[]): boolean {
+  const shown = (nics: readonly NicPlan[]): string =>
+    JSON.stringify(
+      nics.map((nic) => {
+        const { mac, mtu, addresses, ifName } = nic.guest;
+        const place = nic.kind === 'tap' ? nic.attachment : nic.netns;
+        return [nic.kind, nic.tap, nic.guarded, place, ifName, mac, mtu, addresses];
+      }),
+    );
+  return shown(running) === shown(wanted);
+}
+
+async function whenEnded(
+  { host, native }: MachineDeps,
+  { bootId }: VmRecord,
+  mark: ProcessMark,
+  signal: AbortSignal,
+): Promise<void> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const abort = (): void => reject(VmError.from(signal.reason, 'waiting for the pod’s old VM to end'));
+  signal.addEventListener('abort', abort, { once: true });
+  if (signal.aborted) abort();
+  using end = watchProcessEnd(host, native, { ...mark, bootId });
+  await Promise.race([end.ended, promise]).finally(() => signal.removeEventListener('abort', abort));
+}
+
+interface TakeOver {
+  readonly request: MachineRequest;
+  readonly names: VmNames;
+  readonly nics: readonly NicPlan[];
+}
+
+/** @returns undefined for a guest that has ended meanwhile. What fails leaves it to the next shim. */
+async function takeOver(
+  deps: AdoptionDeps,
+  { request, names, nics: wanted }: TakeOver,
+  found: VmRecord,
+  signal: AbortSignal,
+): Promise<AdoptedMachine | undefined> {
+  const { host, native, log } = deps;
+  const { spec, config, bundle, timeline } = request;
+  const { survival, qemu: mark } = found;
+  if (survival === undefined || mark === undefined) return undefined;
+  const { stateDir } = config;
+  if (found.runDir !== names.runDir) await reclaim(deps, names.record, signal);
+  // The shaper is in place; the next boot brings another one.
+  const nics = wanted.map((nic, i): NicPlan => {
+    const running = found.nics[i];
+    return nic.kind === 'tap' && running?.kind === 'tap' ? { ...nic, bandwidth: running.bandwidth } : nic;
+  });
+  writeRecordPointer(host, bundle, names.record);
+  let record = moveRecord(deps, found, names, {
+    id: spec.id,
+    namespace: spec.namespace,
+    name: spec.name,
+    bundle,
+    nics,
+    mountPoint: undefined,
+    progress: undefined,
+    shimSocket: request.shimSocket,
+  });
+  const update = (change: Partial<VmRecord>): void => {
+    record = { ...record, ...change };
+    writeRecord(host, record);
+  };
+  writeMarker(host, stateDir, survival.owner, record.runDir);
+  await using undo = new AsyncDisposableStack();
+  const leave = async (): Promise<void> => {
+    update({ shim: undefined, orphan: orphanNow(survival.deadlineMs) });
+    writeMarker(host, stateDir, survival.owner, record.runDir);
+    await leaveOrphan(deps, names.record, deps.spawnKeeper, AbortSignal.timeout(UNDO_MS));
+  };
+  undo.defer(leave);
+  // The dead shim's.
+  host.remove(names.controlSocket);
+  const cgroup = await moveCgroup(deps, request, record, update, signal);
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(QMP_MS)]);
+  const qemu = await QemuProcess.adopt(host, {
+    identity: { ...mark, bootId: record.bootId },
+    qmpPath: names.qmpSocket,
+    log: new QemuLog(host, names.qemuLog, survival.logStart),
+    signal: limit,
+  });
+  undo.defer(() => qemu.qmp.close());
+  const { status } = await queryStatus(qemu.qmp, { signal: limit });
+  if (['shutdown', 'guest-panicked', 'internal-error', 'watchdog'].includes(status)) {
+    undo.move();
+    qemu.qmp.close();
+    return undefined;
+  }
+  const place = await movePlace(deps, record, { old: found.key, plan: survival.plan }, signal);
+  const settled = await settleMachine(deps, { place, qemu, cgroup, key: names.key }, spec.resources, signal);
+  const services = undo.use(new DisposableStack());
+  const dhcp = services.use(answerDhcp(deps, nics, spec.guestData.hostname));
+  const forward = services.use(forwardPorts(deps, nics, request.netns));
+  const waited = Date.now() - (record.orphan?.since ?? Date.now());
+  update({ orphan: undefined });
+  removeMarker(host, stateDir, survival.owner, record.runDir);
+  log.info('took over the running guest of a shim that has died', {
+    id: spec.id,
+    qemu: mark.pid,
+    was: found.id,
+    waitedMs: waited,
+  });
+  const facts = factsOf(survival);
+  const machine = new Machine({
+    spec,
+    names,
+    consoleLog: `${record.logDir}/console.log`,
+    facts: { ...facts, warnings: [...facts.warnings, ...forward.warnings], cgroup },
+    qemu,
+    screen: spec.hardware.video === 'none' ? undefined : screenOf(deps, qemu.qmp, names.vncSocket),
+    services,
+    nicStatus: (signal) => readNicStatus(host, nics, dhcp, signal),
+    timeline,
+    log,
+    oomKilled: () => (readCgroupStats(host, cgroup).memory?.oomKills ?? 0) > 0,
+    recordExit: (exit) => update({ exit }),
+    nicCounters: () => readNicCounters(host, native, nics.map(countedNic)),
+    limitCpu: settled.limitCpu,
+    release: async () => {
+      await cleanUpTask(deps, names.record, AbortSignal.timeout(UNDO_MS));
+    },
+  });
+  const owned = undo.move();
+  return { machine, abandon: () => owned.disposeAsync() };
+}
+
+/**
+ * A pod's cgroup is named by its UID, so the VM's own stays where it is: what it has used is accounted there, and memory does
+ * not move with a process. Only another parent is followed.
+ */
+async function moveCgroup(
+  { host }: MachineDeps,
+  { spec }: MachineRequest,
+  record: VmRecord,
+  update: (change: Partial<VmRecord>) => void,
+  signal: AbortSignal,
+): Promise<Cgroup> {
+  const layout = detectCgroupLayout(host);
+  const old = planCgroup(layout, record.cgroup, record.key);
+  const wanted = planCgroup(layout, spec.cgroupsPath, record.key);
+  if (record.qemu === undefined || dirname(wanted.path) === dirname(old.path)) return old;
+  update({ cgroup: wanted.path });
+  createCgroup(host, wanted);
+  joinCgroup(host, wanted, record.qemu.pid);
+  await removeCgroup(host, old, signal);
+  return wanted;
+}
+
+/** The books know a VM by its key, which goes with its id. */
+async function movePlace(
+  { host, native, log }: MachineDeps,
+  { numa, key, name, qemu, bootId, runDir }: VmRecord,
+  { old, plan }: { readonly old: string; readonly plan: NumaPlan },
+  signal: AbortSignal,
+): Promise<MachinePlace> {
+  if (numa?.ledger === undefined || qemu === undefined)
+    return { plan, numa: numa ?? { ledger: undefined, claim: plan.claim }, ledger: undefined };
+  const books = numaBooks(host, dirname(runDir), (sentence) => log.warn(sentence));
+  const ledger = { ...books, native, path: numa.ledger };
+  const entry = { claim: numa.claim, result: undefined };
+  await enter(ledger, { key, name, owner: { ...qemu, bootId } }, () => entry, signal);
+  if (old !== key) await leave(ledger, old, signal);
+  return { plan, numa, ledger };
+}
