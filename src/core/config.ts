@@ -242,7 +242,7 @@ class Table {
     for (const key of Object.keys(this.#value)) {
       if (Object.hasOwn(schema, key)) continue;
       const hint = suggestName(key, Object.keys(schema));
-      throw this.#wrong([...this.#path, key], `unknown key "${[...this.#path, key].join('.')}"; ${hint}`);
+      throw this.#wrong([...this.#path, key], `unknown key ${show([...this.#path, key].join('.'))}; ${hint}`);
     }
   }
 

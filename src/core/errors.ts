@@ -14,15 +14,19 @@ export type ErrorKind =
   | 'Internal'
   | 'Unavailable';
 
+/** Control characters (terminals obey them, C1 included), and what reorders or hides text. Not the tab and the line feed. */
+const UNSEEN = /[\0-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
+
 /**
  * The only error class of this project. The message is one sentence that a user can act on: it names the field, the
- * value and the remedy. What caused it stays in `cause`.
+ * value and the remedy. What caused it stays in `cause`. Values come from pods, images and guests, and messages go to logs
+ * and terminals, so whatever is not to be seen in them is escaped.
  */
 export class VmError extends Error {
   readonly kind: ErrorKind;
 
   constructor(kind: ErrorKind, message: string, options?: { cause?: unknown }) {
-    super(message, options);
+    super(message.replace(UNSEEN, escapeCharacter), options);
     this.name = 'VmError';
     this.kind = kind;
   }
@@ -49,6 +53,10 @@ export class VmError extends Error {
     }
     return new VmError('Unknown', say(String(error)), { cause: error });
   }
+}
+
+function escapeCharacter(character: string): string {
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
 }
 
 /** What an error says together with everything that caused it, for logs. */

@@ -1,5 +1,8 @@
 import { parse } from 'smol-toml';
 
+/** Far deeper than any key that is asked for. */
+const MAX_DEPTH = 8;
+
 /** From a key's path to the line (from 1) on which it stands first. */
 export type TomlLines = (path: readonly string[]) => number;
 
@@ -11,7 +14,7 @@ export function tomlLines(toml: string): TomlLines {
   const lines = new Map<string, number>();
   const scanner = new Scanner(toml, (path, offset) => {
     // A dotted key defines the tables on its way as well.
-    for (let length = 1; length <= path.length; length++) {
+    for (let length = 1; length <= Math.min(path.length, MAX_DEPTH); length++) {
       const id = JSON.stringify(path.slice(0, length));
       if (!lines.has(id)) lines.set(id, toml.slice(0, offset).split('\n').length);
     }

@@ -114,7 +114,7 @@ export function parseNetworkConfig(identity: NetworkIdentity): NetworkConfig {
   for (const key of Object.keys(document.object() ?? {})) {
     if (CONFIG_KEYS.includes(key) || /[./]/.test(key)) continue;
     const remedy = Object.hasOwn(FOREIGN_KEYS, key) ? FOREIGN_KEYS[key] : suggestName(key, CONFIG_KEYS);
-    throw invalid(`unknown key "${key}" in the network configuration; ${remedy ?? ''}`);
+    throw invalid(`unknown key ${show(key)} in the network configuration; ${remedy ?? ''}`);
   }
   document
     .at('mac')

@@ -145,7 +145,7 @@ void t.test('complaints name file, line, key and remedy', (t) => {
     ['defaults.memory = -1', ':1: defaults.memory must be'],
     [
       "defaults = { cpus = 1, 'mach\"ine' = 5 }",
-      ':1: unknown key "defaults.mach"ine"; did you mean "machine"?',
+      ':1: unknown key "defaults.mach\\"ine"; did you mean "machine"?',
     ],
     ['\n"q\\u0065mu" = 5', ':2: qemu must be'],
     [
