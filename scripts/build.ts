@@ -30,6 +30,7 @@ const shimPrograms = {
   serve: 'src/shim/serve.ts',
   'guest-drive': 'src/vm/guest-drive.ts',
   'open-vm-disks': 'src/vm/open-vm-disks.ts',
+  'share-directories': 'src/vm/share-directories.ts',
   'cgroup-metrics': 'src/shim/cgroup-metrics.ts',
   'sandbox-methods': 'src/shim/sandbox-methods.ts',
   delete: 'src/shim/delete.ts',

@@ -25,6 +25,7 @@ const DRIVERS = [
   'scsi-hd',
   'usb-storage',
   'usb-tablet',
+  'vhost-user-fs-pci',
   'virtio-balloon-device',
   'virtio-balloon-pci',
   'virtio-blk-device',

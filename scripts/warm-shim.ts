@@ -33,7 +33,7 @@ while (!existsSync('address')) await turn();
 const client = await TtrpcClient.connect(readFileSync('address', 'utf8').replace('unix://', ''));
 const request = containerd.task.ConnectRequest.encode({ id: 'warm' }).finish();
 await client.call('containerd.task.v2.Task', 'Connect', request);
-for (const name of ['cgroup-metrics', 'sandbox-methods', 'open-vm-disks', 'delete'])
+for (const name of ['cgroup-metrics', 'sandbox-methods', 'open-vm-disks', 'share-directories', 'delete'])
   programs.load(join(lib, `${name}.js`));
 await makeDrive();
 

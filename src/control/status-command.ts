@@ -114,6 +114,7 @@ function describe(status: VmStatus, nics: readonly Nic[]): string {
     ['uuid', status.uuid ?? ''],
     ['root disk', status.rootDisk ?? ''],
     ...(status.disks ?? []).map((disk): [string, string] => ['disk', describeDisk(disk)]),
+    ...(status.shared ?? []).map((directory): [string, string] => ['shared', describeShared(directory)]),
     ['console log', status.consoleLog ?? ''],
     ['VNC', status.vncSocket ?? ''],
     ['bundle', status.bundle ?? ''],
@@ -141,6 +142,12 @@ type Disk = NonNullable<VmStatus['disks']>[number];
 function describeDisk({ name, serial, source, path, sizeBytes, device, readOnly, cache, aio }: Disk): string {
   const what = `${device ?? ''}${readOnly === true ? ', read-only' : ''}, ${formatBytes(sizeBytes ?? 0)}`;
   return `${name ?? ''}: ${what}, serial ${serial ?? ''}, ${source ?? ''} (${path ?? ''}), cache ${cache ?? ''}, aio ${aio ?? ''}`;
+}
+
+type Shared = NonNullable<VmStatus['shared']>[number];
+
+function describeShared({ tag, volume, path, readOnly }: Shared): string {
+  return `${tag ?? ''}: virtiofs${readOnly === true ? ', read-only' : ''}, the volume ${volume ?? ''} (${path ?? ''})`;
 }
 
 function timeline({ timeline: marks = [] }: VmStatus): string {

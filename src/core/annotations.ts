@@ -34,6 +34,7 @@ import {
 } from './parse-guest-values.ts';
 import { DISKS_TYPE, parseDiskEntries } from './parse-disk-entries.ts';
 import { parseImagePath, parseMac } from './parse-names.ts';
+import { parseSharedEntries, SHARED_TYPE } from './parse-shared.ts';
 import { parsePortForwards } from './parse-port-forwards.ts';
 import { parseQuantity } from './quantity.ts';
 import { show } from './spec-field.ts';
@@ -226,6 +227,14 @@ export const ANNOTATIONS = {
     description:
       'Disks beside the root disk: empty ones, those of the node, CD-ROMs, and how the pod’s volumes are seen. See storage.md.',
     parse: parseDiskEntries,
+  },
+  'shared-directories': {
+    type: SHARED_TYPE,
+    default: 'none',
+    example: '[{"volume": "/data"}]',
+    description:
+      'Volumes that the guest mounts as directories, by virtiofs, instead of as disks. See storage.md.',
+    parse: parseSharedEntries,
   },
   kernel: {
     type: 'an absolute path in the image, without ".."',

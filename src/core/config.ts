@@ -41,6 +41,8 @@ export interface Config {
   readonly keepBase: KeepBase;
   /** kubelet's directory; what it keeps there of a pod tells whether the pod is still meant to be on this node. */
   readonly kubeletDir: string;
+  /** Absolute path of virtiofsd; undefined looks where distributions have it. */
+  readonly virtiofsd: string | undefined;
   /** Directories and files of the node that pods may have as disks. */
   readonly hostDisks: readonly string[];
   readonly console: {
@@ -115,6 +117,7 @@ const SCHEMA = {
   },
   keep_base: word('free, copy or off', 'free', parseKeepBase),
   kubelet_dir: path('/var/lib/kubelet'),
+  virtiofsd: optional(path('')),
   host_disks: paths(),
   console: {
     log_bytes: bytes('8Mi', 64 << 10),
@@ -179,6 +182,7 @@ export function parseConfig(toml: string, origin: string): Config {
     keepBase: root.read('keep_base', SCHEMA.keep_base),
     kubeletDir: root.read('kubelet_dir', SCHEMA.kubelet_dir),
     bootstrapVersion: root.read('bootstrap_version', SCHEMA.bootstrap_version),
+    virtiofsd: root.read('virtiofsd', SCHEMA.virtiofsd),
     hostDisks: root.read('host_disks', SCHEMA.host_disks),
     console: {
       logBytes: log.read('log_bytes', SCHEMA.console.log_bytes),
@@ -266,6 +270,10 @@ class Table {
   #wrong(path: readonly string[], message: string): VmError {
     return new VmError('InvalidArgument', `${this.#file.origin}:${this.#file.lineOf(path)}: ${message}`);
   }
+}
+
+function optional<T>(key: Key<T>): Key<T | undefined> {
+  return { ...key, fallback: undefined };
 }
 
 function path(fallback: string): Key<string> {

@@ -9,17 +9,16 @@ import type {
   VolumeMount,
 } from './disk-spec.ts';
 import { VmError } from './errors.ts';
-import { type DiskEntry, type EntrySource, MAX_NAME } from './parse-disk-entries.ts';
+import type { DiskEntry, EntrySource } from './parse-disk-entries.ts';
 import { ROOT_DEVICES } from './parse-root.ts';
-import { sha256 } from './sha256.ts';
+import type { SharedDirectory } from './shared-directory.ts';
 import { show, type SpecField } from './spec-field.ts';
 import type { MachineKind } from './vm-spec.ts';
+import { bindMounts, nameOf } from './volume-mounts.ts';
 
 /** KubeVirt's name for the disk image in a volume with a file system. */
 export const DISK_FILE = 'disk.img';
 
-/** Mounts that every container has, and those that have a meaning of their own. */
-const NOT_VOLUMES = /^\/(dev|proc|sys|run\/secrets|var\/run\/secrets\/kubernetes\.io|vmshim)(\/|$)/;
 /** kubelet's directories for objects of the API. */
 const API_OBJECT = /\/volumes\/kubernetes\.io~(configmap|secret|projected|downward-api)\//;
 
@@ -39,9 +38,12 @@ export function parseDisks(
   entries: readonly DiskEntry[],
   spec: SpecField,
   machine: MachineKind,
+  shared: readonly SharedDirectory[],
 ): readonly DiskSpec[] {
   const devices = blockVolumes(spec.at('linux'), entries);
-  const mounts = bindMounts(spec.at('mounts'));
+  const mounts = bindMounts(spec.at('mounts')).filter(
+    ({ destination }) => !shared.some(({ mount }) => mount.destination === destination),
+  );
   const paths = [...devices.map(({ volume }) => volume.path), ...mounts.map((mount) => mount.destination)];
   for (const { from } of entries) {
     if (from.kind === 'volume' && !paths.includes(from.path)) throw noVolume(from.path, paths);
@@ -95,23 +97,6 @@ function blockVolumes(linux: SpecField, entries: readonly DiskEntry[]): Device[]
       const writable = rule === undefined || (rule.at('access').text() ?? 'rwm').includes('w');
       return [{ volume, access: writable ? 'rw' : 'ro' }];
     });
-}
-
-function bindMounts(mounts: SpecField): VolumeMount[] {
-  return mounts.items().flatMap((mount) => {
-    const destination = (mount.at('destination').text() ?? '').replace(/\/+$/, '');
-    const source = mount.at('source').text() ?? '';
-    const options = new Set(
-      mount
-        .at('options')
-        .items()
-        .map((option) => option.text()),
-    );
-    const bind = mount.at('type').text() === 'bind' || options.has('bind') || options.has('rbind');
-    if (!bind || !source.startsWith('/') || destination === '' || NOT_VOLUMES.test(destination)) return [];
-    if (/^\/etc\/(hosts|hostname|resolv\.conf)$/.test(destination)) return [];
-    return [{ destination, source, readOnly: options.has('ro') }];
-  });
 }
 
 function ofDevice(volume: BlockVolume, access: DiskAccess, entry: DiskEntry | undefined): DiskSpec {
@@ -174,19 +159,6 @@ function expectFit(name: string, device: DiskDevice, bus: VolumeBus, access: Dis
     throw invalid(
       `disk "${name}" is read-only, which disks on the bus "sata" cannot be; use another bus, or device "cdrom"`,
     );
-}
-
-/** `/dev/data` is `data`, `/var/lib/db` is `var-lib-db`; longer than a serial: its beginning and a hash. */
-function nameOf(path: string): string {
-  const plain = path
-    .replace(/^\/dev\//, '')
-    .toLowerCase()
-    .replaceAll(/[^a-z0-9]+/g, '-')
-    .replaceAll(/^-+|-+$/g, '');
-  const reserved = plain === '' || plain === 'root' || plain === 'guest-data';
-  const name = reserved ? `volume${plain === '' ? '' : '-'}${plain}` : plain;
-  if (name.length <= MAX_NAME) return name;
-  return `${name.slice(0, 11).replace(/-+$/, '')}-${sha256(path).slice(0, 8)}`;
 }
 
 /** FAT knows capitals best. */

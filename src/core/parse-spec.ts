@@ -2,6 +2,7 @@ import { ANNOTATION_PREFIX, type AnnotationValues, parseAnnotations, parseVmName
 import type { Config } from './config.ts';
 import { VmError } from './errors.ts';
 import { parseDisks } from './parse-disks.ts';
+import { parseShared } from './parse-shared.ts';
 import { parseGuestData } from './parse-guest-data.ts';
 import { checkHugepages, type Hugepages, parseHugepages } from './parse-hugepages.ts';
 import { parseCpus } from './parse-cpus.ts';
@@ -52,6 +53,7 @@ export function parseVmSpec(input: {
   const machine = said.machine ?? config.defaults.machine;
   const hugepages = parseHugepages(spec.at('linux').at('resources').at('hugepageLimits'));
   const name = said.name ?? ownName(owner, id);
+  const shared = parseShared(said['shared-directories'] ?? [], said.disks ?? [], spec, machine);
   return {
     id,
     namespace,
@@ -78,8 +80,9 @@ export function parseVmSpec(input: {
     rootPlace,
     hugepageBytes: hugepages?.pageBytes,
     rootDiskBytes: said['root-size'] === undefined ? undefined : Math.ceil(said['root-size'] / MIB) * MIB,
-    disks: parseDisks(said.disks ?? [], spec, machine),
     onShimDeath: said['on-shim-death'] ?? (owner.kind === 'pod' ? 'survive' : 'kill'),
+    disks: parseDisks(said.disks ?? [], spec, machine, shared),
+    shared,
     guestData: parseGuestData(said, spec, { name, namespace, owner }),
     oomScoreAdj: spec.at('process').at('oomScoreAdj').integer(-1000, 1000),
     cgroupsPath: parseCgroupsPath(spec.at('linux').at('cgroupsPath')),

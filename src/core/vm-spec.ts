@@ -1,6 +1,7 @@
 import type { DiskSpec } from './disk-spec.ts';
 import type { GuestDataSpec } from './guest-data-spec.ts';
 import type { HardwareSpec } from './hardware-spec.ts';
+import type { SharedDirectory } from './shared-directory.ts';
 
 /**
  * What one VM is, after everything a user can say (OCI spec, annotations, runtime options, config file) was parsed
@@ -43,6 +44,8 @@ export interface VmSpec {
   /** All others, in the order of their places. */
   readonly disks: readonly DiskSpec[];
   readonly onShimDeath: ShimDeathPolicy;
+  /** Volumes that the guest mounts as directories. */
+  readonly shared: readonly SharedDirectory[];
   /** What the guest configures itself with. */
   readonly guestData: GuestDataSpec;
   /** `linux.cgroupsPath` of the OCI spec as given, or undefined. */

@@ -26,6 +26,7 @@
  * | 18 | SCSI controller (virtio) of the disks in slots 0c–0e and 11–13, were they on that bus |
  * | 19 | SATA controller, likewise |
  * | 1a | USB controller, likewise |
+ * | 1b.0–1b.7 | shared directories |
  * | 1f | ICH9 LPC bridge (QEMU's own) |
  */
 export const PCI_SLOTS = {
@@ -51,6 +52,7 @@ export const PCI_SLOTS = {
 export type Seat = keyof typeof PCI_SLOTS;
 
 const ROOT_PORT_SLOT = 0x10;
+const SHARED_SLOT = 0x1b;
 
 /** One multifunction slot; pcie.0 itself takes no hot-plug, so the places must exist from the start. */
 export const ROOT_PORTS = 4;
@@ -74,6 +76,12 @@ export function volumeAddress(
   const slot = VOLUME_SLOTS[row][place < FUNCTIONS ? 0 : 1];
   const fn = place % FUNCTIONS;
   return { bus: 'pcie.0', addr: formatAddress(slot, fn), ...(fn === 0 && { multifunction: true }) };
+}
+
+/** The place of a shared directory, by its order. */
+export function sharedAddress(index: number): ReturnType<typeof volumeAddress> {
+  const addr = formatAddress(SHARED_SLOT, index);
+  return { bus: 'pcie.0', addr, ...(index === 0 && { multifunction: true }) };
 }
 
 export function rootPortAddress(index: number): { readonly bus: 'pcie.0'; readonly addr: string } {

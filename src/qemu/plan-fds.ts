@@ -9,6 +9,7 @@ import type { QemuInput, RootDisk, TapNic } from './qemu-input.ts';
  * - `guest-drive`: O_RDONLY on a raw image.
  * - `root-device`: O_RDWR on a block device.
  * - `volume-NAME`: O_RDWR on a raw image or block device, O_RDONLY where the volume is read-only.
+ * - `shared-N`: a stream socket (AF_UNIX) that is connected to a virtiofsd.
  * - `kernel`, `initrd`: O_RDONLY. QEMU opens these two again through /proc/self/fd, so QEMU's uid must be allowed to
  *   read the inode (mode 0644, or a memfd); the directories above do not matter.
  * - `firmware-vars`: O_RDWR on the VM's own raw UEFI variable store.
@@ -24,10 +25,14 @@ export type FdRole =
   | 'initrd'
   | 'firmware-vars'
   | VolumeFdRole
+  | SharedFdRole
   | NicFdRole;
 
 /** A disk beside the root disk. */
 export type VolumeFdRole = `volume-${string}`;
+
+/** The connection to a shared directory's virtiofsd. */
+export type SharedFdRole = `shared-${number}`;
 
 /** A queue of a card's TAP, opened with IFF_VNET_HDR, or its /dev/vhost-net. */
 export type NicFdRole = `nic${number}-${'tap' | 'vhost'}${number}`;
@@ -45,6 +50,7 @@ export function planFds(input: QemuInput): FdRole[] {
   roles.push(...rootDiskRoles(input.rootDisk));
   if (input.guestDrive) roles.push('guest-drive');
   roles.push(...input.volumes.map(({ name }): VolumeFdRole => `volume-${name}`));
+  roles.push(...input.spec.shared.map((_, index): SharedFdRole => `shared-${index}`));
   if (boot.kind === 'kernel') roles.push('kernel');
   if (boot.kind === 'kernel' && boot.initrd !== undefined) roles.push('initrd');
   if (input.firmware.kind !== 'bios') roles.push('firmware-vars');

@@ -11,6 +11,7 @@ import { planGuestDrive } from './plan-guest-drive.ts';
 import { planMachine } from './plan-machine.ts';
 import { planNetwork } from './plan-network.ts';
 import { planVolumes } from './plan-volumes.ts';
+import { planShared } from './plan-shared.ts';
 import type { QemuInput } from './qemu-input.ts';
 
 export interface QemuCommand {
@@ -40,6 +41,7 @@ function planOptions(input: QemuInput, fds: readonly FdRole[]): QemuOption[] {
     ...planDisk(input, fd),
     ...planVolumes(input, fd),
     ...planGuestDrive(input, fd),
+    ...planShared(input, fd),
     ...planNetwork(input, fd),
     ...planGuestDevices(input),
     ...planDisplay(input),

@@ -144,6 +144,7 @@ function statusOf({ machine, request, status, exit }: VmTask): VmStatus {
     qemuVersion: facts.qemuVersion,
     traffic: machine.nicCounters().map(nicTraffic),
     vncSocket: machine.vncSocket ?? '',
+    shared: facts.shared.map((directory) => ({ ...directory })),
     disks: facts.disks.map(({ size, ...disk }) => ({ ...disk, sizeBytes: size })),
   };
 }

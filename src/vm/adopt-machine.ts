@@ -3,7 +3,7 @@ import { VmError } from '../core/errors.ts';
 import { detectCgroupLayout } from '../host/cgroup-layout.ts';
 import { type Cgroup, planCgroup } from '../host/cgroup-plan.ts';
 import { readCgroupStats } from '../host/cgroup-stats.ts';
-import { createCgroup, joinCgroup, removeCgroup } from '../host/cgroup.ts';
+import { cgroupPids, createCgroup, joinCgroup, removeCgroup } from '../host/cgroup.ts';
 import { watchProcessEnd } from '../host/process-end.ts';
 import { enter, leave } from '../numa/ledger.ts';
 import type { NumaPlan } from '../numa/numa-plan.ts';
@@ -204,6 +204,8 @@ async function takeOver(
     timeline,
     log,
     oomKilled: () => (readCgroupStats(host, cgroup).memory?.oomKills ?? 0) > 0,
+    // Nobody else than its parent is told of a virtiofsd's end.
+    lostDirectories: () => [],
     recordExit: (exit) => update({ exit }),
     nicCounters: () => readNicCounters(host, native, nics.map(countedNic)),
     limitCpu: settled.limitCpu,
@@ -232,7 +234,8 @@ async function moveCgroup(
   if (record.qemu === undefined || dirname(wanted.path) === dirname(old.path)) return old;
   update({ cgroup: wanted.path });
   createCgroup(host, wanted);
-  joinCgroup(host, wanted, record.qemu.pid);
+  // QEMU, and those that serve it directories.
+  for (const pid of cgroupPids(host, old)) joinCgroup(host, wanted, pid);
   await removeCgroup(host, old, signal);
   return wanted;
 }

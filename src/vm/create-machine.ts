@@ -33,6 +33,7 @@ import { makeOwnDirectory } from './own-directory.ts';
 import { type MachinePlace, placeMachine } from './place-machine.ts';
 import { survivalOf } from './survival.ts';
 import { openScreen } from './vm-screen.ts';
+import { NO_SHARED, type SharedDirectories } from './shared-directories.ts';
 import { NO_DISKS, type VmDisks } from './vm-disks.ts';
 import { reclaim } from './reclaim.ts';
 import { RECORD_FORMAT, type VmRecord, writeRecord } from './record.ts';
@@ -105,15 +106,33 @@ export async function createMachine(
   // Before QEMU is in it, so that whatever it allocates comes from there.
   applyCpuResources(host, cgroup, ownCpuset(place));
   using nics = await plugNics(deps, nicPlans, { spec, uid: names.uid, stateDir: config.stateDir }, signal);
-  const parts = { request, names, cgroup, files, disks, guestDrive, nics, accel, version, recorder, place };
-  const qemu = await startQemu(deps, parts, signal);
+  const sharing = spec.shared.length === 0 ? undefined : await import('./share-directories.ts');
+  using shared = (await sharing?.shareDirectories(deps, request, names, cgroup, signal)) ?? NO_SHARED;
+  const parts = {
+    request,
+    names,
+    cgroup,
+    files,
+    disks,
+    shared,
+    guestDrive,
+    nics,
+    accel,
+    version,
+    recorder,
+    place,
+  };
+  const qemu = await startQemu(deps, parts, signal).catch(async (error: unknown) => {
+    throw await shared.explain(error);
+  });
+  shared.watch(qemu);
   const screen =
     spec.hardware.video === 'none' ? undefined : await openScreen(deps, qemu.qmp, names.vncSocket, signal);
   const settled = await settleMachine(deps, { place, qemu, cgroup, key: names.key }, spec.resources, signal);
   const services = new DisposableStack();
   const dhcp = services.use(answerDhcp(deps, nicPlans, spec.guestData.hostname));
   const forward = services.use(forwardPorts(deps, nicPlans, request.netns));
-  const told = facts({ files, disks, accel, version, cgroup, spec, qemu, nics, forward, place });
+  const told = facts({ files, disks, shared, accel, version, cgroup, spec, qemu, nics, forward, place });
   // Last: until here what is left by a shim that dies is no guest yet.
   recorder.update({
     survival: survivalOf(host, request, {
@@ -136,6 +155,7 @@ export async function createMachine(
     timeline,
     log,
     oomKilled: () => (readCgroupStats(host, cgroup).memory?.oomKills ?? 0) > 0,
+    lostDirectories: shared.lost,
     recordExit: (exit) => recorder.update({ exit }),
     nicCounters: () => readNicCounters(host, native, nicPlans.map(countedNic)),
     limitCpu: settled.limitCpu,
@@ -149,6 +169,7 @@ interface QemuParts {
   readonly cgroup: Cgroup;
   readonly files: BootFiles;
   readonly disks: VmDisks;
+  readonly shared: SharedDirectories;
   readonly guestDrive: OwnedFd | undefined;
   readonly nics: GuestNics;
   readonly accel: AccelVerdict;
@@ -162,7 +183,7 @@ async function startQemu(
   parts: QemuParts,
   signal: AbortSignal,
 ): Promise<QemuProcess> {
-  const { request, names, files, disks, guestDrive, nics, accel, version } = parts;
+  const { request, names, files, disks, shared, guestDrive, nics, accel, version } = parts;
   const { spec, config, timeline } = request;
   const command = planQemu({
     spec,
@@ -181,6 +202,7 @@ async function startQemu(
   const ours = new Map([
     ...files.fds,
     ...disks.fds,
+    ...shared.fds,
     ...nics.fds,
     ...(guestDrive === undefined ? [] : [['guest-drive', guestDrive.fd] as const]),
     ['qmp', listen(names.qmpSocket)],
@@ -195,6 +217,7 @@ async function startQemu(
         sockets.dispose();
         files[Symbol.dispose]();
         disks[Symbol.dispose]();
+        shared[Symbol.dispose]();
         guestDrive?.[Symbol.dispose]();
         nics[Symbol.dispose]();
       },
@@ -308,7 +331,10 @@ function beginRecord(
   };
 }
 
-type FactParts = Pick<QemuParts, 'files' | 'disks' | 'nics' | 'accel' | 'version' | 'cgroup' | 'place'> & {
+type FactParts = Pick<
+  QemuParts,
+  'files' | 'disks' | 'shared' | 'nics' | 'accel' | 'version' | 'cgroup' | 'place'
+> & {
   spec: VmSpec;
   qemu: QemuProcess;
   forward: PortForward;
@@ -317,6 +343,7 @@ type FactParts = Pick<QemuParts, 'files' | 'disks' | 'nics' | 'accel' | 'version
 function facts({
   files,
   disks,
+  shared,
   nics,
   accel,
   version,
@@ -333,6 +360,7 @@ function facts({
     qemuVersion: `${version.major}.${version.minor}.${version.micro}`,
     rootDisk: files.rootDiskPath ?? 'none',
     disks: disks.facts,
+    shared: shared.facts,
     network: nics.summary,
     numa: place.plan.summary,
     cgroup,

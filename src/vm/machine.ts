@@ -25,6 +25,7 @@ import { expectState, isStalled, type MachineEvent, type MachineState, next } fr
 import type { VmNames } from './names.ts';
 import type { NicStatus } from './nic-status.ts';
 import { signalAction } from './signals.ts';
+import type { SharedFacts } from './shared-directories.ts';
 import type { DiskFacts } from './vm-disks.ts';
 import type { Timeline } from './timeline.ts';
 import { askedVcpus, VcpuGrowth } from './vcpu-growth.ts';
@@ -45,6 +46,8 @@ export interface MachineParts {
   readonly timeline: Timeline;
   readonly log: Logger;
   /** Whether the kernel's OOM killer has struck in the VM's cgroup. */
+  /** A sentence for each shared directory that the guest has no more. */
+  readonly lostDirectories: () => readonly string[];
   readonly oomKilled: () => boolean;
   /** Writes the exit into the record, for clean-up and `vmctl`. */
   readonly recordExit: (exit: TaskExit) => void;
@@ -63,6 +66,7 @@ export interface MachineFacts {
   readonly rootDisk: string;
   /** All others. */
   readonly disks: readonly DiskFacts[];
+  readonly shared: readonly SharedFacts[];
   readonly network: string;
   /** Where on the host's memory nodes it runs. */
   readonly numa: string;
@@ -182,7 +186,7 @@ export class Machine {
 
   /** What the operator should know, the lasting first. */
   get warnings(): string[] {
-    return [...this.facts.warnings, ...ioWarnings(this.#state, this.#io)];
+    return [...this.facts.warnings, ...this.#parts.lostDirectories(), ...ioWarnings(this.#state, this.#io)];
   }
 
   /**

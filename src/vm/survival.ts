@@ -20,10 +20,10 @@ export function ownerOf({ owner, namespace, id }: Pick<VmSpec, 'owner' | 'namesp
  */
 export function makeupOf(spec: VmSpec, rootfs: readonly RootfsMount[]): string {
   const { uuid, vcpus, memoryBytes, cpuModel, accel, machine, firmware, hardware, boot, network } = spec;
-  const { rootPlace, rootDiskBytes, disks, numa, cpuPinning, hugepageBytes } = spec;
+  const { rootPlace, rootDiskBytes, disks, shared, numa, cpuPinning, hugepageBytes } = spec;
   const container = spec.owner.kind === 'pod' ? spec.owner.container : spec.id;
   const shown = { uuid, vcpus, memoryBytes, cpuModel, accel, machine, firmware, hardware, boot, network };
-  const kept = { rootPlace, rootDiskBytes, disks, numa, cpuPinning, hugepageBytes };
+  const kept = { rootPlace, rootDiskBytes, disks, shared, numa, cpuPinning, hugepageBytes };
   const all = { container, ...shown, ...kept, layers: layersOf(rootfs) };
   return createHash('sha256').update(JSON.stringify(all)).digest('hex');
 }

@@ -8,7 +8,15 @@ void t.test('the code caches that were built are those of the Node that runs the
   const programs = new Programs();
   // Without a command it only says what it is.
   delete process.env['CNI_COMMAND'];
-  for (const name of ['serve', 'guest-drive', 'open-vm-disks', 'cgroup-metrics', 'delete', 'vm-tap']) {
+  for (const name of [
+    'serve',
+    'guest-drive',
+    'open-vm-disks',
+    'share-directories',
+    'cgroup-metrics',
+    'delete',
+    'vm-tap',
+  ]) {
     const path = join(lib, `${name}.js`);
     programs.load(path);
     t.equal(programs.scripts.get(path)?.cachedDataRejected, false, name);

@@ -21,7 +21,7 @@ import t, { type Test } from 'tap';
 import { buildAddon } from '../../scripts/build-addon.ts';
 import { loadNative } from '../../src/host/native.ts';
 import { planQemu } from '../../src/qemu/plan.ts';
-import type { FdRole, NicFdRole, VolumeFdRole } from '../../src/qemu/plan-fds.ts';
+import type { FdRole, NicFdRole, SharedFdRole, VolumeFdRole } from '../../src/qemu/plan-fds.ts';
 import { inEmptyNetwork } from '../../src/host/network-namespace.ts';
 import type { GuestRam, HostMemory, QemuInput } from '../../src/qemu/qemu-input.ts';
 import { QmpClient } from '../../src/qemu/qmp-client.ts';
@@ -163,8 +163,13 @@ function openRole(role: FdRole, directory: string, { rootDisk, firmware }: QemuI
       return openSync(path, O_RDWR);
     }
     default:
+      if (isShared(role)) throw new Error('a virtiofsd is tested with the VM that starts it');
       return isVolume(role) ? openVolume(role, directory) : openNic(role);
   }
+}
+
+function isShared(role: FdRole): role is SharedFdRole {
+  return role.startsWith('shared-');
 }
 
 function isVolume(role: FdRole): role is VolumeFdRole {
@@ -205,7 +210,8 @@ for (const { name, input } of goldenCases()) {
     // Machines without vhost-net are tested as well; several queues of one TAP are in net-tap.test.ts.
     const nics = input.nics.map((nic) => ({ ...nic, vhost: false, queues: 1 }));
     // Nor has every machine more than one memory node, or huge pages set aside: test/testbed/numa.test.ts.
-    const spec = { ...input.spec, hugepageBytes: undefined };
+    // A shared directory needs a virtiofsd: shared-directories.test.ts.
+    const spec = { ...input.spec, hugepageBytes: undefined, shared: [] };
     // Block volumes are in volumes.test.ts.
     const volumes = input.volumes.map((volume) => ({ ...volume, backend: 'file' as const }));
     const vm = await start(t, { ...input, spec, accel: 'tcg', nics, volumes, ram: onNode0(input.ram) });

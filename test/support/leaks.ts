@@ -40,7 +40,8 @@ export function processesOf(directory: string): { pid: number; command: string }
     .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
     .flatMap((pid) => {
       const command = read(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').trim();
-      const ours = /containerd-shim|shim\.cjs|qemu-system/.test(command) && belongsTo(pid, directory);
+      const ours =
+        /containerd-shim|shim\.cjs|qemu-system|virtiofsd/.test(command) && belongsTo(pid, directory);
       return ours ? [{ pid: Number(pid), command }] : [];
     });
 }

@@ -128,6 +128,7 @@ void t.test('wrong values name key, value and remedy', (t) => {
     'root-key': ['', 'pod', 'Name'],
     'root-fill': ['', 'always'],
     disks: ['', '{}', '[1]', '{"name": "x"}'],
+    'shared-directories': ['', '{}', '[1]', '{"volume": "/x"}'],
     kernel: ['vmlinuz', '/../etc/shadow', '/boot/', '/', '/a\nb'],
     initrd: ['initrd', '/a/../b'],
     cmdline: ['a\nb', 'x'.repeat(2048)],

@@ -26,6 +26,7 @@ const defaults: Config = {
   bootstrapVersion: undefined,
   keepBase: 'free',
   kubeletDir: '/var/lib/kubelet',
+  virtiofsd: undefined,
   hostDisks: [],
   console: { logBytes: 8 << 20, logFiles: 2 },
   network: { allowGuardOff: false },
@@ -64,6 +65,7 @@ void t.test('an empty file is the defaults, a full one says all', (t) => {
     bootstrap_version = 3
     keep_base = "copy"
     kubelet_dir = "/k"
+    virtiofsd = "/v"
     host_disks = ["/srv/disks/", "/dev/vg0/data"]
     firmware.uefi_code = "/c"
     firmware."uefi_vars" = "/v"
@@ -95,6 +97,7 @@ void t.test('an empty file is the defaults, a full one says all', (t) => {
     bootstrapVersion: 3,
     keepBase: 'copy',
     kubeletDir: '/k',
+    virtiofsd: '/v',
     hostDisks: ['/srv/disks', '/dev/vg0/data'],
     console: { logBytes: 65536, logFiles: 1 },
     network: { allowGuardOff: true },

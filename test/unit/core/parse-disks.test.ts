@@ -15,7 +15,7 @@ function entries(list: unknown): readonly DiskEntry[] {
 }
 
 function disks(spec: object, list: unknown = [], machine: 'q35' | 'microvm' = 'q35'): readonly DiskSpec[] {
-  return parseDisks(entries(list), new SpecField(spec, 'config.json'), machine);
+  return parseDisks(entries(list), new SpecField(spec, 'config.json'), machine, []);
 }
 
 const mount = (destination: string, source: string, options = ['rbind', 'rw']): object => ({

@@ -85,6 +85,7 @@ void t.test('a bare container: defaults', (t) => {
       rootDiskBytes: undefined,
       onShimDeath: 'kill',
       disks: [],
+      shared: [],
       guestData: {
         kind: 'config-drive',
         hostname: 'c1',
@@ -129,6 +130,7 @@ void t.test('a pod’s container: limits', (t) => {
     rootDiskBytes: 9537 * 2 ** 20,
     onShimDeath: 'survive',
     disks: [],
+    shared: [],
     oomScoreAdj: 985,
     cgroupsPath: '/kubepods/pod1/c1',
     resources: {

@@ -126,7 +126,11 @@ function checkChardev(
   keys: Readonly<Record<string, string>>,
 ): string[] {
   const { id, fd, server, wait, ...rest } = keys;
-  const data = { addr: { type: 'fd', data: { str: fd } }, server: onOff(server), wait: onOff(wait), ...rest };
+  const flags = {
+    ...(server !== undefined && { server: onOff(server) }),
+    ...(wait !== undefined && { wait: onOff(wait) }),
+  };
+  const data = { addr: { type: 'fd', data: { str: fd } }, ...flags, ...rest };
   return checker.checkCommand('chardev-add', { id, backend: { type, data } });
 }
 

@@ -38,6 +38,7 @@ export const baseInput: QemuInput = {
     rootDiskBytes: undefined,
     disks: [],
     onShimDeath: 'kill',
+    shared: [],
     guestData: {
       kind: 'config-drive',
       hostname: 'web-0',

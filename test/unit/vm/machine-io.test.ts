@@ -64,6 +64,7 @@ async function lab(t: Test) {
     qemu: { pid: 1, qmp, exited: ended.promise, log: { tail: () => [] } },
     services: { [Symbol.dispose]: () => undefined },
     oomKilled: () => false,
+    lostDirectories: () => [],
     recordExit: () => undefined,
   };
   const machine = new Machine(parts as unknown as MachineParts);
