@@ -103,6 +103,8 @@ export class QemuProcess implements AsyncDisposable {
     this.qmp = qmp;
     this.log = log;
     this.exited = drainedExit(child, qmp);
+    const small = log.keepSmall();
+    void this.exited.then(() => small[Symbol.dispose]());
   }
 
   get pid(): number {

@@ -1,8 +1,10 @@
 import type { Host, OwnedFd } from '../host/host.ts';
 import { openFlags } from '../host/open-flags.ts';
+import { limitLog } from './limit-log.ts';
 
 const maxTailBytes = 8 * 1024;
 const maxWarningBytes = 64 * 1024;
+const limit = { maxBytes: 1024 * 1024, keptBytes: maxWarningBytes, restMs: 1000 };
 
 /**
  * What one QEMU process wrote to stdout and stderr. It goes to a file, never to a pipe of ours, so QEMU outlives us.
@@ -10,9 +12,8 @@ const maxWarningBytes = 64 * 1024;
  */
 export class QemuLog {
   readonly path: string;
-  /** Where this process's part begins, in bytes; an adopting shim gives it back to `at`. */
-  readonly start: number;
   readonly #host: Host;
+  #start: number;
 
   /** Opens the log for a QEMU about to start, mode 0600; the descriptor is the caller's to close. */
   static create(host: Host, path: string): { readonly log: QemuLog; readonly fd: OwnedFd } {
@@ -24,7 +25,17 @@ export class QemuLog {
   constructor(host: Host, path: string, start: number) {
     this.#host = host;
     this.path = path;
-    this.start = start;
+    this.#start = start;
+  }
+
+  /** Where this process's part begins, in bytes; an adopting shim gives it to the constructor. */
+  get start(): number {
+    return this.#start;
+  }
+
+  /** Keeps the file at about 1 MiB, whatever a guest makes QEMU say, until disposed. */
+  keepSmall(): Disposable {
+    return limitLog(this.#host, this.path, { ...limit, onCut: () => (this.#start = 0) });
   }
 
   /** The last lines, the newest last, without the program's name in front; empty where there is no log. */
@@ -43,7 +54,9 @@ export class QemuLog {
 
   #lines(maxBytes: number): string[] {
     const size = this.#host.inspect(this.path)?.size ?? 0;
-    const from = Math.max(this.start, size - maxBytes);
+    // Cut by a shim before this one, perhaps.
+    const start = this.#start > size ? 0 : this.#start;
+    const from = Math.max(start, size - maxBytes);
     if (from >= size) return [];
     using file = this.#host.open(this.path, openFlags.O_RDONLY | openFlags.O_NOFOLLOW);
     const lines = this.#host
@@ -51,7 +64,7 @@ export class QemuLog {
       .toString('utf8')
       .split(/\r?\n/);
     // The first line of a part that begins inside the text is cut.
-    if (from > this.start) lines.shift();
+    if (from > start) lines.shift();
     return lines.map((line) => line.trim()).filter((line) => line !== '');
   }
 }

@@ -1,5 +1,6 @@
 import { appendFileSync, readFileSync, statSync, symlinkSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { LinuxHost } from '../../../src/host/linux-host.ts';
 import { QemuLog } from '../../../src/qemu/qemu-log.ts';
@@ -79,4 +80,29 @@ void t.test('no file is an empty log; a link in its place is refused', (t) => {
   t.throws(() => QemuLog.create(host, path), { name: 'VmError' });
   t.throws(() => new QemuLog(host, path, 0).tail(), { name: 'VmError' });
   t.end();
+});
+
+void t.test('a log that grows without end is cut, and what comes next is still read', async (t) => {
+  const path = join(tempDir(t), 'qemu.log');
+  writeFileSync(path, 'qemu-system-x86_64: an older process\n');
+  const { log, fd } = QemuLog.create(host, path);
+  t.teardown(() => fd[Symbol.dispose]());
+  const small = log.keepSmall();
+  t.teardown(() => small[Symbol.dispose]());
+  const line = `qemu-system-x86_64: warning: ${'x'.repeat(100)}\n`;
+  const cut = async (): Promise<void> => {
+    // The file is being looked at, or will be when its rest is over.
+    while (statSync(path).size > 100_000) await delay(10);
+  };
+  for (let round = 0; round < 2; round++) {
+    for (let written = 0; written < 3 << 20; written += 1000 * line.length)
+      writeSync(fd.fd, line.repeat(1000));
+    await cut();
+    t.match(readFileSync(path, 'latin1'), /^\[vmshim: \d{7} bytes of this log were dropped\]$/m);
+  }
+  writeSync(fd.fd, 'qemu-system-x86_64: the last words\n');
+  t.equal(log.start, 0);
+  t.equal(log.tail(1).join(), 'the last words');
+  t.match(log.readWarnings(), [/^x+$/]);
+  t.match(new QemuLog(host, path, 1 << 30).tail(1), ['the last words'], 'an offset from before the cut');
 });
