@@ -7,7 +7,10 @@ export type Json = null | boolean | number | string | Json[] | { [key: string]: 
 /** A copy of a document with one to some changes anywhere in it: kinds, values, keys, more, less, deeper. */
 export function mutateJson(random: Random, document: Json): Json {
   let out = document;
-  for (let rounds = 1 + random.below(3); rounds > 0; rounds--) out = change(random, out);
+  for (let rounds = 1 + random.below(3); rounds > 0; rounds--) {
+    const inside = typeof out === 'object' && out !== null && random.below(50) > 0;
+    out = inside ? changeInside(random, out as Json[]) : change(random, out);
+  }
   return out;
 }
 

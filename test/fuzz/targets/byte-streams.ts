@@ -5,7 +5,7 @@ import { QmpDecoder, type QmpMessage } from '../../../src/qemu/qmp-codec.ts';
 import { parseVmEvent } from '../../../src/qemu/qmp-events.ts';
 import { unary } from '../../../src/shim/unary-method.ts';
 import { decodeRequest, decodeResponse, encodeRequestFrame } from '../../../src/ttrpc/envelope.ts';
-import { type DecodedFrame, encodeFrame, FrameDecoder } from '../../../src/ttrpc/frame.ts';
+import { type DecodedFrame, encodeFrame, FrameDecoder, FrameType } from '../../../src/ttrpc/frame.ts';
 import type { CallContext } from '../../../src/ttrpc/method.ts';
 import type { Random } from '../../support/chaos/random.ts';
 import { mutateBytes } from '../mutate.ts';
@@ -61,8 +61,8 @@ function ttrpcTarget(): FuzzTarget {
           for (const frame of whole) {
             if (frame.kind === 'oversize') continue;
             if (frame.data.length > MAX_DATA) throw new Unsound(`a frame of ${frame.data.length} bytes`);
-            if (frame.type === 1) decodeRequest(frame.data);
-            else decodeResponse(frame.data);
+            if (frame.type === FrameType.request) decodeRequest(frame.data);
+            if (frame.type === FrameType.response) decodeResponse(frame.data);
           }
         },
       };

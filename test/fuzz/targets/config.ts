@@ -67,12 +67,12 @@ export function configTarget(): FuzzTarget {
         const changes = [
           () => `${key} = ${random.pick(VALUES)}`,
           () => mutateText(random, lines[at] ?? ''),
-          () => `${anyText(random)} = 1`,
+          () => `${JSON.stringify(anyText(random))} = 1`,
           () => `[${anyText(random)}]`,
           () => `[[${key}]]`,
           () => '',
-          () => `a = ${'['.repeat(3000)}`,
-          () => `a${'.a'.repeat(3000)} = 1`,
+          () => `a = ${'['.repeat(500)}`,
+          () => `a${'.a'.repeat(500)} = 1`,
         ];
         lines[at] = random.pick(changes)();
       }

@@ -51,7 +51,7 @@ const SPEC = {
     devices: [{ path: '/dev/vdx', type: 'b', major: 7, minor: 3, fileMode: 432 }],
     resources: {
       cpu: { shares: 2048, quota: 150_000, period: 100_000, cpus: '0-3,8', mems: '0' },
-      memory: { limit: 3 << 30 },
+      memory: { limit: 3 * 2 ** 30 },
       hugepageLimits: [{ pageSize: '2MB', limit: 0 }],
       devices: [{ allow: true, type: 'b', major: 7, minor: 3, access: 'rwm' }],
     },
