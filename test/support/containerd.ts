@@ -4,7 +4,7 @@ import { appendFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { execa } from 'execa';
-import { type CriSettings, containerdConfig } from './containerd-config.ts';
+import { type ContainerdSettings, type CriSettings, containerdConfig } from './containerd-config.ts';
 import { type ContainerdRelease, type ContainerdSource, containerdRelease } from './containerd-release.ts';
 import { leaks } from './leaks.ts';
 import { ACCEL } from './machine-traits.ts';
@@ -72,22 +72,37 @@ export interface CommandOutput {
 export class Containerd {
   readonly directory: string;
   readonly address: string;
-  readonly release: ContainerdRelease;
+  #release: ContainerdRelease;
   readonly #options: ContainerdOptions;
+  readonly #settings: ContainerdSettings;
   #process: ChildProcess | undefined;
   #image: Promise<VmImage> | undefined;
 
   constructor(directory: string, release: ContainerdRelease, options: ContainerdOptions) {
     this.directory = directory;
     this.address = join(directory, 'c.sock');
-    this.release = release;
+    this.#release = release;
     this.#options = options;
-    const settings = { directory, address: this.address, cri: options.cri?.(directory) };
-    writeFileSync(join(directory, 'containerd.toml'), containerdConfig(release, settings));
+    this.#settings = { directory, address: this.address, cri: options.cri?.(directory) };
+    this.#configure();
     writeFileSync(
       join(directory, 'vmshim.toml'),
       `accel = "${options.accel ?? ACCEL}"\nstate_dir = "${directory}/vms"\ndata_dir = "${directory}/data"\n${options.shimConfig ?? ''}`,
     );
+  }
+
+  get release(): ContainerdRelease {
+    return this.#release;
+  }
+
+  /** From its next start on it is of another release, with the same directories. */
+  async upgrade(source: ContainerdSource): Promise<void> {
+    this.#release = await containerdRelease(source);
+    this.#configure();
+  }
+
+  #configure(): void {
+    writeFileSync(join(this.directory, 'containerd.toml'), containerdConfig(this.#release, this.#settings));
   }
 
   get pid(): number {

@@ -2,6 +2,7 @@ import { globSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Containerd, type ContainerdOptions, privateContainerd, type TestScope } from './containerd.ts';
+import type { ContainerdSource } from './containerd-release.ts';
 import type { CriSettings, Sandboxer } from './containerd-config.ts';
 import { PodCgroups } from './cri-cgroup.ts';
 import { CriClient } from './cri-client.ts';
@@ -110,9 +111,13 @@ export async function criContainerd(t: TestScope, options: CriOptions = {}): Pro
   return { containerd, cri, network, podNetwork, cgroups, kubeletDir };
 }
 
-/** SIGKILL and a new containerd; resolves when it serves CRI again. */
-export async function restartContainerd({ containerd, cri }: CriNode): Promise<void> {
+/** SIGKILL and a new containerd, of another release where one is named; resolves when it serves CRI again. */
+export async function restartContainerd(
+  { containerd, cri }: CriNode,
+  release?: ContainerdSource,
+): Promise<void> {
   await containerd.kill();
+  if (release !== undefined) await containerd.upgrade(release);
   await containerd.start();
   await criReady(cri);
 }
