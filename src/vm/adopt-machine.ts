@@ -22,7 +22,7 @@ import { countedNic, type NicPlan, planNics } from './nic-plan.ts';
 import { readNicStatus } from './nic-status.ts';
 import { numaBooks } from './numa-books.ts';
 import { claimOrphan, moveRecord } from './orphan-claim.ts';
-import { removeMarker, writeMarker } from './orphan-marker.ts';
+import { writeMarker } from './orphan-marker.ts';
 import type { MachinePlace } from './place-machine.ts';
 import { forwardPorts } from './port-forward.ts';
 import { type ProcessMark, type VmRecord, writeRecord } from './record.ts';
@@ -184,7 +184,6 @@ async function takeOver(
   const forward = services.use(forwardPorts(deps, nics, request.netns));
   const waited = Date.now() - (record.orphan?.since ?? Date.now());
   update({ orphan: undefined });
-  removeMarker(host, stateDir, survival.owner, record.runDir);
   log.info('took over the running guest of a shim that has died', {
     id: spec.id,
     qemu: mark.pid,

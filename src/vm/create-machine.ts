@@ -35,6 +35,7 @@ import { survivalOf } from './survival.ts';
 import { openScreen } from './vm-screen.ts';
 import { NO_SHARED, type SharedDirectories } from './shared-directories.ts';
 import { NO_DISKS, type VmDisks } from './vm-disks.ts';
+import { writeMarker } from './orphan-marker.ts';
 import { reclaim } from './reclaim.ts';
 import { RECORD_FORMAT, type VmRecord, writeRecord } from './record.ts';
 import { writeRecordPointer } from './record-pointer.ts';
@@ -134,14 +135,10 @@ export async function createMachine(
   const forward = services.use(forwardPorts(deps, nicPlans, request.netns));
   const told = facts({ files, disks, shared, accel, version, cgroup, spec, qemu, nics, forward, place });
   // Last: until here what is left by a shim that dies is no guest yet.
-  recorder.update({
-    survival: survivalOf(host, request, {
-      facts: told,
-      logStart: qemu.log.start,
-      nics: nicPlans,
-      plan: place.plan,
-    }),
-  });
+  const made = { facts: told, logStart: qemu.log.start, nics: nicPlans, plan: place.plan };
+  const survival = survivalOf(host, request, made);
+  recorder.update({ survival });
+  if (survival !== undefined) writeMarker(host, config.stateDir, survival.owner, names.runDir);
   undo.move();
   return new Machine({
     spec,

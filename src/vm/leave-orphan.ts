@@ -22,9 +22,10 @@ export async function leaveOrphan(
 ): Promise<VmRecord | undefined> {
   const found = readRecord(host, recordPath);
   if (found === undefined || !outlives(host, found)) return undefined;
-  // containerd has given that shim up: were it only slow, two would run the same VM.
-  const { shim } = found;
-  if (shim !== undefined) {
+  // containerd has given that shim up: were it only slow, two would run the same VM. Of an orphan it is the next one, which
+  // is just taking it over.
+  const { shim, orphan: since } = found;
+  if (shim !== undefined && since === undefined) {
     killIdentity(host, native, { ...shim, bootId: found.bootId }, SIGKILL);
     await ended(host, found, shim, signal);
   }

@@ -6,7 +6,7 @@ import { killIdentity } from '../host/kill-identity.ts';
 import { watchProcessEnd } from '../host/process-end.ts';
 import { bootId, readIdentity } from '../host/process-identity.ts';
 import type { CleanUpDeps } from './clean-up.ts';
-import { lives } from './leave-orphan.ts';
+import { lives, orphanNow } from './leave-orphan.ts';
 import type { VmNames } from './names.ts';
 import { lockOwners, readMarker } from './orphan-marker.ts';
 import { type ProcessMark, readRecord, RECORD_FILE, type VmRecord, writeRecord } from './record.ts';
@@ -44,18 +44,23 @@ function writeClaim({ host, native }: CleanUpDeps, { owner, config, fits }: Clai
   using _turn = lockOwners(host, native, stateDir);
   const runDir = readMarker(host, stateDir, owner);
   const record = runDir === undefined ? undefined : readRecord(host, `${runDir}/${RECORD_FILE}`);
-  if (record?.orphan === undefined || record.bootId !== bootId(host)) return { kind: 'none' };
-  const { shim, orphan } = record;
-  if (lives(host, record, shim) && shim?.pid !== process.pid) {
+  if (record?.survival === undefined || record.bootId !== bootId(host)) return { kind: 'none' };
+  const { shim, survival } = record;
+  const runs = lives(host, record, record.qemu);
+  const isRun = lives(host, record, shim);
+  // What another shim runs, or what has ended, is no orphan.
+  if (record.orphan === undefined && (isRun || !runs || record.exit !== undefined)) return { kind: 'none' };
+  if (isRun && shim?.pid !== process.pid) {
     throw new VmError(
       'AlreadyExists',
       `the VM of this pod is run by shim process ${shim?.pid ?? 0} already (container "${record.id}"); delete that one first`,
     );
   }
+  const orphan = record.orphan ?? orphanNow(survival.deadlineMs);
   const { keeper } = orphan;
   if (orphan.ending && keeper !== undefined && lives(host, record, keeper))
     return { kind: 'ending', keeper, record };
-  const good = !orphan.ending && lives(host, record, record.qemu) && fits(record);
+  const good = !orphan.ending && runs && fits(record);
   const claimed = { ...record, shim: ourMark({ host }), orphan: { ...orphan, ending: !good } };
   writeRecord(host, claimed);
   return { kind: 'claimed', record: claimed, fits: good };

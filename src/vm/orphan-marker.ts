@@ -18,16 +18,19 @@ export function lockOwners(host: Host, native: Pick<Native, 'flock'>, stateDir: 
   return opened.move();
 }
 
-/** A file in the state directory by which the next shim finds its pod's guest, whose record bears another id. */
+/**
+ * A file in the state directory by which the next shim finds its pod's guest, whose record bears another id. It is there as
+ * long as a VM that may outlive its shim: a new shim may come before containerd has run `delete` for the dead one.
+ */
 function markerOf(stateDir: string, owner: string): string {
-  return `${stateDir}/orphan-${owner}`;
+  return `${stateDir}/owner-${owner}`;
 }
 
 export function writeMarker(host: Host, stateDir: string, owner: string, runDir: string): void {
   host.replaceFile(markerOf(stateDir, owner), `${runDir}\n`, 0o600);
 }
 
-/** The directory of the guest that waits for its next shim; undefined where none does. */
+/** The directory of an owner's VM; undefined where there is none that may outlive its shim. */
 export function readMarker(host: Host, stateDir: string, owner: string): string | undefined {
   return absentIs('', () => host.readText(markerOf(stateDir, owner))).trim() || undefined;
 }

@@ -5,6 +5,7 @@ import { execa } from 'execa';
 import t from 'tap';
 import { privateContainerd } from '../support/containerd.ts';
 import { ctrRun } from '../support/ctr-run.ts';
+import { processEnded } from '../support/shim-client.ts';
 import { tempDir } from '../support/temp-dir.ts';
 import { pidOf, vmRecord } from '../support/vm-record.ts';
 
@@ -31,7 +32,7 @@ void t.test('two versions side by side', async (t) => {
   const containerd = await privateContainerd(t);
   const programOf = (id: string): string =>
     readFileSync(`/proc/${pidOf(vmRecord(containerd, id).shim)}/cmdline`, 'utf8').split('\0')[1] ?? '';
-  const first = await ctrRun(containerd, 'first', { annotations, runtime });
+  const first = await ctrRun(containerd, 'install-old', { annotations, runtime });
   await first.console.until('vmguest: ready');
 
   const newer = tempDir(t);
@@ -39,16 +40,18 @@ void t.test('two versions side by side', async (t) => {
   appendFileSync(join(newer, 'lib/vmshim/vmctl.cjs'), '\n');
   t.match(await install(newer), new RegExp(`kept .*/${old}: a running VM`));
   const [fresh = ''] = versions().filter((name) => name !== old);
-  const second = await ctrRun(containerd, 'second', { annotations, runtime });
+  const second = await ctrRun(containerd, 'install-new', { annotations, runtime });
   await second.console.until('vmguest: ready');
-  t.match(programOf('first'), `/${old}/`);
-  t.match(programOf('second'), `/${fresh}/`);
+  t.match(programOf('install-old'), `/${old}/`);
+  t.match(programOf('install-new'), `/${fresh}/`);
 
   // What a shim loads when it is needed, and what containerd runs for the old one's end.
-  const { stdout } = await containerd.ctr('tasks', 'metrics', 'first');
+  const { stdout } = await containerd.ctr('tasks', 'metrics', 'install-old');
   t.match(stdout, /ID/);
+  const { shim } = vmRecord(containerd, 'install-old');
   for (const run of [first, second]) run.type('poweroff');
   t.same(await Promise.all([first.exited, second.exited]), [0, 0]);
+  await processEnded(pidOf(shim));
   await install(newer);
   t.same(versions(), [fresh], 'the old one goes with its last VM');
   t.ok(existsSync(join(prefix, 'bin/vmctl')));

@@ -83,7 +83,7 @@ function files(directory: string): string[] {
   const patterns = [
     'vms/!(cni)/',
     'vms/cni/*',
-    'vms/{kept,orphan}-*',
+    'vms/{kept,owner}-*',
     's/*',
     'data/vms/*',
     'fifo/*',
