@@ -4,10 +4,14 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import t, { type Test } from 'tap';
 import type { NodeRow } from '../../src/control/numa-command.ts';
+import { criContainerd } from '../support/cri-containerd.ts';
+import { hostLocal } from '../support/cri-node-network.ts';
+import { CriPod } from '../support/cri-pod.ts';
 import { type RunningShim, processEnded, ShimClient } from '../support/shim-client.ts';
 import type { BundleOptions } from '../support/test-bundle.ts';
 import { refused } from '../support/refused.ts';
-import { vmctl } from '../support/vm-image.ts';
+import { vhostWorkers } from '../support/vhost-workers.ts';
+import { vmctl, vmImage } from '../support/vm-image.ts';
 import { vmRecord } from '../support/vm-record.ts';
 
 const MIB = 2 ** 20;
@@ -43,14 +47,22 @@ function ramPolicies(pid: number): string[] {
     .map((line) => line.split(' ')[1] ?? '');
 }
 
-function threads(pid: number): { name: string; cpus: string }[] {
-  return readdirSync(`/proc/${pid}/task`).map((tid) => {
-    const status = readFileSync(`/proc/${pid}/task/${tid}/status`, 'utf8');
-    return {
-      name: /^Name:\s*(.*)$/m.exec(status)?.[1] ?? '',
-      cpus: /^Cpus_allowed_list:\s*(.*)$/m.exec(status)?.[1] ?? '',
-    };
-  });
+/** Names in /proc of a process's threads. */
+function taskNames(pid: number): string[] {
+  return readdirSync(`/proc/${pid}/task`).map((tid) => `${pid}/task/${tid}`);
+}
+
+/** Of a thread by its name in /proc. */
+function allowedCpus(thread: string): string | undefined {
+  const status = readFileSync(`/proc/${thread}/status`, 'utf8');
+  return /^Cpus_allowed_list:\s*(.*)$/m.exec(status)?.[1];
+}
+
+function threads(pid: number): { name: string; cpus: string | undefined }[] {
+  return taskNames(pid).map((thread) => ({
+    name: readFileSync(`/proc/${thread}/comm`, 'utf8').trim(),
+    cpus: allowedCpus(thread),
+  }));
 }
 
 async function books(shims: ShimClient): Promise<NodeRow[]> {
@@ -192,4 +204,31 @@ void t.test('dedicated CPUs are one VM’s alone', async (t) => {
   await shims.remove(shared);
   await shims.remove(vm);
   await shims.remove(await created(shims, 'second', dedicated));
+});
+
+void t.test('the kernel’s vhost threads are on the VM’s node, as a pod’s cgroup is', async (t) => {
+  const node = await criContainerd(t, {
+    vmPlugins: (network, stateDir) => [
+      { type: 'vm-tap', bridge: network.bridge, isGateway: true, stateDir, ipam: hostLocal(network) },
+    ],
+  });
+  for (const place of [0, 1]) {
+    const pod = await CriPod.run(t, node, { name: `vhost-${place}` });
+    const { kernelBoot } = await vmImage();
+    const vm = await pod.create({
+      annotations: { ...kernelBoot, 'vmshim.io/memory': '64Mi', 'vmshim.io/numa': String(place) },
+    });
+    await vm.start();
+    const status = JSON.parse((await node.containerd.vmctl('status', vm.id, '--json')).stdout) as {
+      qemuPid: number;
+      numa: string;
+    };
+    t.match(status.numa, `node ${place}, CPUs ${CPUS[place] ?? ''}, memory bound`);
+    const workers = vhostWorkers(status.qemuPid);
+    t.equal(workers.length, 1);
+    for (const thread of [...workers, ...taskNames(status.qemuPid)]) {
+      t.equal(allowedCpus(thread), CPUS[place], thread);
+    }
+    await pod.remove();
+  }
 });

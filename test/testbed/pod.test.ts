@@ -3,11 +3,11 @@
  * there as they are.
  */
 import { globSync, readdirSync, readFileSync, readlinkSync, renameSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { type CriNode, criContainerd } from '../support/cri-containerd.ts';
 import { hostLocal } from '../support/cri-node-network.ts';
 import { type Attached, type CriContainer, CriPod } from '../support/cri-pod.ts';
+import { vhostWorkers } from '../support/vhost-workers.ts';
 import { vmImage } from '../support/vm-image.ts';
 
 const MIB = 2 ** 20;
@@ -148,17 +148,6 @@ async function takeAddress(console: Attached, [ip4 = '']: readonly string[]): Pr
 /** Where the descriptors of a process lead. */
 function openFiles(pid: number): string[] {
   return readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
-}
-
-/** Names of the kernel's threads in /proc: threads of their own up to Linux 6.3, QEMU's after that. */
-function vhostWorkers(qemuPid: number): string[] {
-  return globSync(['[0-9]*', `${qemuPid}/task/*`], { cwd: '/proc' }).filter((name) => {
-    try {
-      return readFileSync(join('/proc', name, 'comm'), 'utf8').trim() === `vhost-${qemuPid}`;
-    } catch {
-      return false;
-    }
-  });
 }
 
 /** How often the workers have gone to sleep, so how often they were woken. */
