@@ -2,6 +2,7 @@ import { vmshim } from '#wire';
 import { type ClientStream, TtrpcClient } from '../ttrpc/client.ts';
 import {
   CONTROL_SERVICE,
+  type Figures,
   type NetworkStatus,
   type PowerAsk,
   type PowerStatus,
@@ -47,6 +48,14 @@ export class ControlClient implements AsyncDisposable {
     const payload = wire.NetworkRequest.encode({}).finish();
     return wire.NetworkResponse.decode(
       await this.#client.call(CONTROL_SERVICE, 'Network', payload, { signal }),
+    );
+  }
+
+  /** @throws VmError Unimplemented from the shim of an earlier version. */
+  async figures(signal: AbortSignal): Promise<Figures> {
+    const payload = wire.FiguresRequest.encode({}).finish();
+    return wire.FiguresResponse.decode(
+      await this.#client.call(CONTROL_SERVICE, 'Figures', payload, { signal }),
     );
   }
 

@@ -19,6 +19,8 @@ export interface PowerAsk {
   readonly force: boolean;
 }
 
+export type Figures = vmshim.control.v1.FiguresResponse.$Properties;
+
 export type NetworkStatus = vmshim.control.v1.NetworkResponse.$Properties;
 
 /** What the control service needs of a VM. */
@@ -27,6 +29,8 @@ export interface ControlTarget {
   /** Calls `changed` whenever the status has changed, until that is disposed. */
   watch(changed: () => void): Disposable;
   network(signal: AbortSignal): Promise<NetworkStatus>;
+  /** @throws VmError FailedPrecondition where no QEMU runs. */
+  figures(signal: AbortSignal): Promise<Figures>;
   /** PNG. @throws VmError FailedPrecondition without a screen. */
   screenshot(signal: AbortSignal): Promise<Uint8Array>;
   resume(signal: AbortSignal): Promise<void>;
@@ -65,6 +69,11 @@ export function controlService(target: ControlTarget): Record<string, MethodDefi
       kind: 'unary',
       handle: async (_request, call) =>
         wire.NetworkResponse.encode(await target.network(call.signal)).finish(),
+    },
+    Figures: {
+      kind: 'unary',
+      handle: async (_request, { signal }) =>
+        wire.FiguresResponse.encode(await target.figures(signal)).finish(),
     },
     Screenshot: {
       kind: 'stream',

@@ -12,12 +12,14 @@ import { listCommand } from './list-command.ts';
 import { powerCommands } from './power-commands.ts';
 import { screenshotCommand } from './screenshot-command.ts';
 import { numaCommand } from './numa-command.ts';
+import { statsCommand } from './stats-command.ts';
 import { statusCommand } from './status-command.ts';
 import { vncCommand } from './vnc-command.ts';
 
 const COMMANDS: readonly Command[] = [
   listCommand,
   statusCommand,
+  statsCommand,
   consoleCommand,
   vncCommand,
   screenshotCommand,

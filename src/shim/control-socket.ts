@@ -42,6 +42,10 @@ export async function serveControl(native: Native, task: VmTask): Promise<AsyncD
       watch: (changed) => watchAll([task.machine.changed, power], changed),
       network: async (signal) => networkOf(await task.machine.nicStatus(signal)),
       attach: (options) => task.hub.attach(options),
+      figures: async (signal) => {
+        const { balloonBytes, disks, vcpus } = await task.machine.guestFigures(signal);
+        return { balloonBytes: balloonBytes ?? 0, disks: [...disks], vcpus: [...vcpus] };
+      },
       screenshot: (signal) => task.machine.screenshot(signal),
       resume: (signal) => task.resume(signal),
       power: (request, signal) => askPower(book, request, signal),

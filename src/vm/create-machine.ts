@@ -23,6 +23,7 @@ import { checkCapacity } from './capacity.ts';
 import { cleanUpTask } from './clean-up.ts';
 import { Machine, type MachineFacts } from './machine.ts';
 import type { MachineDeps, MachineRequest } from './machine-request.ts';
+import { readGuestFigures } from './guest-figures.ts';
 import { answerDhcp, type GuestNics, plugNics } from './guest-nics.ts';
 import { KEY_VARIABLE } from './marked-process.ts';
 import { countedNic, type NicPlan, planNics } from './nic-plan.ts';
@@ -155,6 +156,7 @@ export async function createMachine(
     lostDirectories: shared.lost,
     recordExit: (exit) => recorder.update({ exit }),
     nicCounters: () => readNicCounters(host, native, nicPlans.map(countedNic)),
+    guestFigures: (signal) => readGuestFigures(host, qemu, signal),
     limitCpu: settled.limitCpu,
     release,
   });

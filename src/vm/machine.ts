@@ -19,6 +19,7 @@ import {
 } from '../qemu/qmp-commands.ts';
 import { parseVmEvent, type VmEvent } from '../qemu/qmp-events.ts';
 import { IoRecovery } from './io-recovery.ts';
+import type { GuestFigures } from './guest-figures.ts';
 import { describeTrouble } from './io-trouble.ts';
 import { ioWarnings } from './io-warnings.ts';
 import { expectState, isStalled, type MachineEvent, type MachineState, next } from './machine-state.ts';
@@ -52,6 +53,7 @@ export interface MachineParts {
   /** Writes the exit into the record, for clean-up and `vmctl`. */
   readonly recordExit: (exit: TaskExit) => void;
   readonly nicCounters: () => NicCounters[];
+  readonly guestFigures: (signal: AbortSignal) => Promise<GuestFigures>;
   readonly limitCpu: (resources: CpuResources) => void;
   /** Gives back everything that was acquired for this VM; idempotent. */
   readonly release: () => Promise<void>;
@@ -140,6 +142,12 @@ export class Machine {
   /** What has passed the cards of the pod's network since the VM was created; empty once it has ended. */
   nicCounters(): NicCounters[] {
     return this.#state.t === 'exited' ? [] : this.#parts.nicCounters();
+  }
+
+  /** What the guest has used so far. Asks QEMU. @throws VmError FailedPrecondition where none runs. */
+  async guestFigures(signal: AbortSignal): Promise<GuestFigures> {
+    expectState(this.#state, 'read figures', 'prelaunch', 'running', 'paused', 'ending');
+    return await this.#parts.guestFigures(signal);
   }
 
   /** Lets the guest run for the first time. */

@@ -20,6 +20,7 @@ import { guest } from '../support/guest.ts';
 import { ask } from '../support/guest-shell.ts';
 import { LoopDevice } from '../support/loop-device.ts';
 import { tempDir } from '../support/temp-dir.ts';
+import type { GuestFigures } from '../../src/vm/guest-figures.ts';
 
 const MIB = 2 ** 20;
 
@@ -110,6 +111,13 @@ void t.test('disks beside the root disk', async (t) => {
         `{"type":"disk","bus":"${bus}","address":"${address}","tags":["${name}"],"serial":"${serial}"}`,
       );
 
+    const figures = JSON.parse((await containerd.vmctl('stats', 'all', '--json')).stdout) as GuestFigures;
+    const db = figures.disks.find(({ name }) => name.includes('db'));
+    t.ok(db !== undefined && db.reads > 0 && db.readBytes >= 512 * db.reads, JSON.stringify(figures.disks));
+    t.ok(figures.vcpus[0]!.runNs > 1e8, 'the vCPU has booted a guest');
+    t.ok((figures.balloonBytes ?? 0) >= 64 * 2 ** 20, `${figures.balloonBytes}`);
+    const table = (await containerd.vmctl('stats', 'all')).stdout;
+    t.match(table, /^RAM that the balloon leaves .* MiB\n\nVCPU +RUN +WAIT\n0 +\d+\.\d s[^]*^DISK +READS/m);
     const status = (await containerd.vmctl('status', 'all')).stdout;
     t.match(
       status,
