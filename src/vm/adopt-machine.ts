@@ -13,6 +13,7 @@ import { QemuProcess } from '../qemu/process.ts';
 import { queryStatus } from '../qemu/qmp-commands.ts';
 import { cleanUpTask } from './clean-up.ts';
 import { shutDownOrphan } from './end-orphan.ts';
+import { readGuestFigures } from './guest-figures.ts';
 import { answerDhcp } from './guest-nics.ts';
 import { leaveOrphan, orphanNow } from './leave-orphan.ts';
 import { Machine } from './machine.ts';
@@ -207,6 +208,7 @@ async function takeOver(
     lostDirectories: () => [],
     recordExit: (exit) => update({ exit }),
     nicCounters: () => readNicCounters(host, native, nics.map(countedNic)),
+    guestFigures: (signal) => readGuestFigures(host, qemu, signal),
     limitCpu: settled.limitCpu,
     release: async () => {
       await cleanUpTask(deps, names.record, AbortSignal.timeout(UNDO_MS));
