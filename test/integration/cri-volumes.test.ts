@@ -28,6 +28,8 @@ void t.test('a pod’s volumes are disks of its VM, and stay with it across rest
   writeFileSync(join(secret, '..1/key'), 'opensesame\n');
   symlinkSync('..1', join(secret, '..data'));
   symlinkSync('..data/key', join(secret, 'key'));
+  const files = volume('kubernetes.io~nfs/files');
+  writeFileSync(join(files, 'note'), 'from the node\n');
   const token = volume('kubernetes.io~projected/kube-api-access');
   writeFileSync(join(token, 'token'), 'not for the guest');
 
@@ -36,6 +38,7 @@ void t.test('a pod’s volumes are disks of its VM, and stay with it across rest
     annotations: {
       'vmshim.io/memory': '128Mi',
       ...(await vmImage()).kernelBoot,
+      'vmshim.io/shared-directories': JSON.stringify([{ volume: '/files' }]),
       'vmshim.io/disks': JSON.stringify([{ name: 'scratch', empty: '10Mi' }]),
     },
     devices: [
@@ -45,6 +48,7 @@ void t.test('a pod’s volumes are disks of its VM, and stay with it across rest
     mounts: [
       { containerPath: '/var/run/secrets/kubernetes.io/serviceaccount', hostPath: token, readonly: true },
       { containerPath: '/var/lib/data', hostPath: claim },
+      { containerPath: '/files', hostPath: files },
       { containerPath: '/keys', hostPath: secret, readonly: true },
     ],
   };
@@ -68,9 +72,14 @@ void t.test('a pod’s volumes are disks of its VM, and stay with it across rest
         `${attempt === 0 ? 'write' : 'verify'}-pattern ${disk} 2 /dev/${disk} 1`,
         /pattern (written|ok)\r?\n/,
       );
+    await console.ask(
+      'modprobe virtiofs; mkdir /run/f; mount -t virtiofs files /run/f; cat /run/f/note; echo boot >>/run/f/boots; echo "wrote $?"',
+      /from the node\r?\nwrote 0/,
+    );
     console.type('poweroff');
     t.match(await vm.exited(), { exitCode: 0 });
   }
+  t.equal(readFileSync(join(files, 'boots'), 'utf8'), 'boot\nboot\n');
   const written = (path: string): string => readFileSync(path).toString('latin1', MIB, MIB + 32);
   t.match(written(join(claim, 'disk.img')), /^00000000 vdf /, 'what the guest wrote is in the claim');
   t.match(written(block.node), /^00000000 vdc /);

@@ -2,21 +2,14 @@
  * Directories that node and guest share, through real containerd and virtiofsd: what each sees of the other's files, what a
  * read-only one refuses, how confined its server is, and that nothing is left of it however the VM ends.
  */
-import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { type Containerd, privateContainerd } from '../support/containerd.ts';
 import { type CtrRun, ctrRun } from '../support/ctr-run.ts';
 import { ask } from '../support/guest-shell.ts';
+import { processEnded } from '../support/shim-client.ts';
 import { tempDir } from '../support/temp-dir.ts';
 
 void t.test('a guest and its node share directories', async (t) => {
@@ -69,7 +62,7 @@ void t.test('a guest and its node share directories', async (t) => {
     }
     run.type('poweroff');
     t.equal(await run.exited, 0);
-    for (const { pid } of servers) t.notOk(existsSync(`/proc/${pid}`), 'it has ended');
+    for (const { pid } of servers) await processEnded(pid);
   });
 
   await t.test('a server that ends is told of, and the VM goes on and can be removed', async (t) => {
@@ -107,23 +100,19 @@ async function qemuPid(containerd: Containerd, id: string): Promise<number> {
 
 /** The virtiofsds that have the same mark in their environment as this QEMU. */
 function serversOf(qemu: number): Server[] {
-  const mark = (pid: number | string): string =>
-    /VMSHIM_KEY=\w+/.exec(readFileSync(`/proc/${pid}/environ`, 'utf8'))?.[0] ?? '';
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name) && isServer(name) && mark(name) === mark(qemu))
-    .map((pid) => {
-      const [, bits = ''] = /^CapEff:\s*(\w+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
-      return { pid: Number(pid), capabilities: Number.parseInt(bits, 16) };
-    });
-}
-
-/** Processes come and go meanwhile. */
-function isServer(pid: string): boolean {
-  try {
-    return readFileSync(`/proc/${pid}/comm`, 'utf8').trim() === 'virtiofsd';
-  } catch {
-    return false;
-  }
+  const mark = /VMSHIM_KEY=\w+/.exec(readFileSync(`/proc/${qemu}/environ`, 'utf8'))?.[0] ?? '';
+  return readdirSync('/proc').flatMap((name) => {
+    if (!/^\d+$/.test(name)) return [];
+    try {
+      const read = (file: string): string => readFileSync(`/proc/${name}/${file}`, 'utf8');
+      if (read('comm').trim() !== 'virtiofsd' || !read('environ').includes(mark)) return [];
+      const [, bits = ''] = /^CapEff:\s*(\w+)$/m.exec(read('status')) ?? [];
+      return [{ pid: Number(name), capabilities: Number.parseInt(bits, 16) }];
+    } catch {
+      // Other processes come and go meanwhile.
+      return [];
+    }
+  });
 }
 
 function cgroups(pid: number): string {
