@@ -18,6 +18,7 @@ const DRIVERS = [
   // Every feature that -cpu takes is a property of it.
   'max-x86_64-cpu',
   'pcie-root-port',
+  'i6300esb',
   'pvpanic-pci',
   'qemu-xhci',
   'rtl8139',

@@ -96,6 +96,7 @@ function describe(status: VmStatus, nics: readonly Nic[]): string {
     ['id', status.id ?? ''],
     ['namespace', status.namespace ?? ''],
     ['state', status.state ?? ''],
+    ['power', describePower(status)],
     ['ended', ended],
     ['created', time(status.createdAtMs)],
     ['started', time(status.startedAtMs)],
@@ -125,6 +126,14 @@ function describe(status: VmStatus, nics: readonly Nic[]): string {
   const shown = lines.filter(([, value]) => value !== '');
   const width = Math.max(...shown.map(([label]) => label.length));
   return shown.map(([label, value]) => `${label.padEnd(width)}  ${value}\n`).join('') + timeline(status);
+}
+
+/** A shim of an earlier version tells of none. */
+function describePower({ powerState, powerReason, power }: VmStatus): string {
+  const state = [powerState, powerReason].filter((text) => text !== undefined && text !== '').join(': ');
+  if (state === '' || power === null || power === undefined) return state;
+  const { action = '', phase = '', message = '' } = power;
+  return `${state}; last request: ${action} ${phase}${message === '' ? '' : `, ${message}`}`;
 }
 
 type NicTraffic = NonNullable<VmStatus['traffic']>[number];

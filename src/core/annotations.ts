@@ -36,6 +36,7 @@ import { DISKS_TYPE, parseDiskEntries } from './parse-disk-entries.ts';
 import { parseImagePath, parseMac } from './parse-names.ts';
 import { parseSharedEntries, SHARED_TYPE } from './parse-shared.ts';
 import { parsePortForwards } from './parse-port-forwards.ts';
+import { POWER_ANNOTATIONS } from './power-annotations.ts';
 import { parseQuantity } from './quantity.ts';
 import { show } from './spec-field.ts';
 
@@ -165,6 +166,7 @@ export const ANNOTATIONS = {
     parse: parseIoErrorPolicy,
   },
   ...CPU_ANNOTATIONS,
+  ...POWER_ANNOTATIONS,
   network: {
     type: 'user, none, pod, tap or netns',
     default: 'pod, in a pod with a network; else `defaults.network` of the config file (user)',

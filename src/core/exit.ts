@@ -4,6 +4,8 @@ export type ExitReason =
   | { readonly kind: 'guest-reset' }
   | { readonly kind: 'guest-panic' }
   | { readonly kind: 'killed'; readonly signal: number }
+  /** The VM was off already when its task was to end. */
+  | { readonly kind: 'powered-off' }
   | { readonly kind: 'crashed'; readonly signal: number }
   | { readonly kind: 'qemu-error'; readonly code: number; readonly message: string }
   | { readonly kind: 'out-of-memory' };
@@ -22,6 +24,7 @@ export function exitStatus(reason: ExitReason): number {
   switch (reason.kind) {
     case 'guest-shutdown':
     case 'guest-reset':
+    case 'powered-off':
       return 0;
     case 'guest-panic':
       return 1;
@@ -46,6 +49,8 @@ export function describeExit(reason: ExitReason): string {
       return 'the guest kernel panicked';
     case 'killed':
       return `the VM was killed on request by signal ${reason.signal}`;
+    case 'powered-off':
+      return 'the VM was off when its task was ended';
     case 'crashed':
       return `QEMU was ended by signal ${reason.signal} that nobody asked us for`;
     case 'qemu-error':

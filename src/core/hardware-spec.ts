@@ -9,6 +9,8 @@ export interface HardwareSpec {
   readonly diskBus: DiskBus;
   readonly nicModel: NicModel;
   readonly onIoError: IoErrorPolicy;
+  /** What happens when the guest does not serve its watchdog in time; undefined without one. */
+  readonly watchdog: WatchdogAction | undefined;
 }
 
 export type VideoModel = 'none' | 'std' | 'virtio';
@@ -16,3 +18,5 @@ export type DiskBus = 'virtio' | 'scsi' | 'sata' | 'usb';
 export type NicModel = 'virtio' | 'e1000e' | 'rtl8139';
 /** `stop`: the guest waits until its disk works again. `report`: it sees errors, but a full host stops it all the same. */
 export type IoErrorPolicy = 'stop' | 'report';
+/** `reset` is the guest's reset, which follows its policy of reboots. */
+export type WatchdogAction = 'reset' | 'pause' | 'nmi' | 'none';

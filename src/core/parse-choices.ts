@@ -1,5 +1,6 @@
 import type { GuestDataKind, GuestNetworkSource } from './guest-data-spec.ts';
-import type { DiskBus, IoErrorPolicy, NicModel, VideoModel } from './hardware-spec.ts';
+import type { DiskBus, IoErrorPolicy, NicModel, VideoModel, WatchdogAction } from './hardware-spec.ts';
+import type { GuestEndPolicy } from './power-spec.ts';
 import type {
   AccelChoice,
   CpuModel,
@@ -44,6 +45,9 @@ export const parseDiskBus = oneOf<DiskBus>(['virtio', 'scsi', 'sata', 'usb']);
 export const parseNicModel = oneOf<NicModel>(['virtio', 'e1000e', 'rtl8139']);
 export const parseIoErrorPolicy = oneOf<IoErrorPolicy>(['stop', 'report']);
 export const parseShimDeath = oneOf<ShimDeathPolicy>(['survive', 'kill']);
+export const parseGuestEnd = oneOf<GuestEndPolicy>(['exit', 'restart', 'hold']);
+export const parseWatchdogModel = oneOf<'none' | 'i6300esb'>(['none', 'i6300esb']);
+export const parseWatchdogAction = oneOf<WatchdogAction>(['reset', 'pause', 'nmi', 'none']);
 const parseVideoModel = oneOf<VideoModel>(['none', 'std', 'virtio']);
 
 /** OpenStack images name `qxl` for SPICE, which is not here; every driver for it drives a standard VGA as well. */

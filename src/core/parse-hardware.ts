@@ -9,6 +9,7 @@ const ONLY_FOR_MICROVM = {
   video: 'none',
   'disk-bus': 'virtio',
   'nic-model': 'virtio',
+  watchdog: 'none',
 } as const satisfies { readonly [K in keyof AnnotationValues]?: AnnotationValues[K] };
 
 /**
@@ -25,7 +26,18 @@ export function parseHardware(said: AnnotationValues, machine: MachineKind): Har
     diskBus: said['disk-bus'] ?? 'virtio',
     nicModel: said['nic-model'] ?? 'virtio',
     onIoError: said['on-io-error'] ?? 'stop',
+    watchdog: parseWatchdog(said),
   };
+}
+
+/** @throws VmError InvalidArgument for an action of a watchdog that is not there. */
+function parseWatchdog({ watchdog, 'watchdog-action': action }: AnnotationValues): HardwareSpec['watchdog'] {
+  if (watchdog === 'i6300esb') return action ?? 'reset';
+  if (action === undefined) return undefined;
+  throw new VmError(
+    'InvalidArgument',
+    `annotation ${ANNOTATION_PREFIX}watchdog-action is "${action}" but the VM has no watchdog: set ${ANNOTATION_PREFIX}watchdog to "i6300esb" as well`,
+  );
 }
 
 function refuseWithoutPci(said: AnnotationValues): void {

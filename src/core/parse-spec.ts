@@ -9,6 +9,7 @@ import { parseCpus } from './parse-cpus.ts';
 import { parseHardware } from './parse-hardware.ts';
 import { identify, parseOwner } from './parse-owner.ts';
 import { parseRootPlace } from './parse-root.ts';
+import { parsePower } from './parse-power.ts';
 import { formatBytes, MIB } from './quantity.ts';
 import { show, SpecField } from './spec-field.ts';
 import type {
@@ -70,6 +71,7 @@ export function parseVmSpec(input: {
     machine,
     firmware: chooseFirmware(said, machine, config),
     hardware: parseHardware(said, machine),
+    power: parsePower(said, machine),
     boot: parseBoot(said),
     network: parseNetwork(
       said,

@@ -2,6 +2,7 @@ import type { DiskSpec } from './disk-spec.ts';
 import type { GuestDataSpec } from './guest-data-spec.ts';
 import type { HardwareSpec } from './hardware-spec.ts';
 import type { SharedDirectory } from './shared-directory.ts';
+import type { PowerSpec } from './power-spec.ts';
 
 /**
  * What one VM is, after everything a user can say (OCI spec, annotations, runtime options, config file) was parsed
@@ -31,6 +32,8 @@ export interface VmSpec {
   readonly machine: MachineKind;
   readonly firmware: FirmwareKind;
   readonly hardware: HardwareSpec;
+  /** What becomes of the VM when its guest ends by itself. */
+  readonly power: PowerSpec;
   readonly boot: BootSource;
   readonly network: NetworkSpec;
   /** Where the root disk is kept. */

@@ -22,7 +22,8 @@ export type KeyedFlag =
   | '-sandbox';
 
 /** Options whose value is one word that QEMU does not take apart. */
-export type TextFlag = '-accel' | '-uuid' | '-kernel' | '-initrd' | '-append' | '-display';
+export type TextFlag =
+  '-accel' | '-uuid' | '-kernel' | '-initrd' | '-append' | '-display' | '-watchdog-action';
 
 export type SwitchFlag = '-nodefaults' | '-no-user-config' | '-no-shutdown' | '-no-reboot' | '-S';
 

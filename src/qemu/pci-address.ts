@@ -22,6 +22,7 @@
  * | 11–13 | the next eight of each of the three kinds of disks |
  * | 14 | USB controller |
  * | 15 | SCSI controller (virtio) |
+ * | 16 | watchdog |
  * | 17 | SATA controller |
  * | 18 | SCSI controller (virtio) of the disks in slots 0c–0e and 11–13, were they on that bus |
  * | 19 | SATA controller, likewise |
@@ -43,6 +44,7 @@ export const PCI_SLOTS = {
   guestDrive: 0x0f,
   usb: 0x14,
   scsi: 0x15,
+  watchdog: 0x16,
   sata: 0x17,
   volumesScsi: 0x18,
   volumesSata: 0x19,

@@ -1,10 +1,11 @@
+import type { WatchdogAction } from '../core/hardware-spec.ts';
 import type { QemuOption } from './option.ts';
 import { pciAddress, ROOT_PORTS, rootPortAddress } from './pci-address.ts';
 import type { QemuInput } from './qemu-input.ts';
 import { virtioDevice } from './virtio-device.ts';
 
 /** What every guest gets: entropy, balloon, panic notice, free places. */
-export function planGuestDevices({ spec: { machine } }: QemuInput): QemuOption[] {
+export function planGuestDevices({ spec: { machine, hardware } }: QemuInput): QemuOption[] {
   return [
     // getrandom(2) inside QEMU: no descriptor, and allowed by the sandbox.
     { flag: '-object', json: { 'qom-type': 'rng-builtin', id: 'rng0' } },
@@ -19,6 +20,17 @@ export function planGuestDevices({ spec: { machine } }: QemuInput): QemuOption[]
       }),
     },
     ...(machine === 'q35' ? q35Devices() : []),
+    ...(hardware.watchdog === undefined ? [] : watchdog(hardware.watchdog)),
+  ];
+}
+
+/** QEMU's names of the actions: qapi/run-state.json, `WatchdogAction`. */
+const WATCHDOG_ACTIONS = { reset: 'reset', pause: 'pause', nmi: 'inject-nmi', none: 'none' } as const;
+
+function watchdog(action: WatchdogAction): QemuOption[] {
+  return [
+    { flag: '-device', json: { driver: 'i6300esb', id: 'watchdog', ...pciAddress('watchdog') } },
+    { flag: '-watchdog-action', text: WATCHDOG_ACTIONS[action] },
   ];
 }
 

@@ -17,8 +17,9 @@ export function planMachine(input: QemuInput): QemuOption[] {
     { flag: '-S' },
     // A guest that powers off leaves a QEMU that a reset can boot again. Never with -action, which breaks that reset.
     { flag: '-no-shutdown' },
-    // Without ACPI a reset is the only end a microvm's guest can give itself, and what it does at `reboot` and `panic=`.
-    ...(spec.machine === 'microvm' ? [{ flag: '-no-reboot' } as const] : []),
+    // Where a guest's reboot is more than a reset in place, QEMU tells of it and stops; so it does for a microvm, which has no
+    // other end, and at `panic=`.
+    ...(spec.power.onReboot === 'restart' ? [] : [{ flag: '-no-reboot' } as const]),
     // QEMU starts unprivileged already, so it needs neither setuid nor children.
     {
       flag: '-sandbox',

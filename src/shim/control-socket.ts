@@ -8,15 +8,14 @@ import {
   type PowerStatus as WirePowerStatus,
   type VmStatus,
 } from '../control/control-service.ts';
-import { Bell } from '../core/bell.ts';
 import { describeExit } from '../core/exit.ts';
 import type { Native } from '../host/native.ts';
 import { TtrpcServer } from '../ttrpc/server.ts';
 import type { NicStatus } from '../vm/nic-status.ts';
 import { VmError } from '../core/errors.ts';
-import { isStalled } from '../vm/machine-state.ts';
-import { PowerBook } from '../vm/power-book.ts';
-import { parsePowerRequest, type PowerRequest, type PowerStatus } from '../vm/power-request.ts';
+import { isStalled, type MachineState } from '../vm/machine-state.ts';
+import type { PowerBook } from '../vm/power-book.ts';
+import { parsePowerRequest, type PowerStatus } from '../vm/power-request.ts';
 import { VERSION } from '../vm/version.ts';
 import { nicTraffic } from './nic-traffic.ts';
 import type { VmTask } from './vm-task.ts';
@@ -26,20 +25,11 @@ const BACKLOG = 16;
 /** Serves `vmctl` on the VM's own socket, which only root can reach; disposing ends it. */
 export async function serveControl(native: Native, task: VmTask): Promise<AsyncDisposable> {
   const server = new TtrpcServer();
-  const power = new Bell();
-  const book = new PowerBook({
-    perform: (request) => perform(task, request),
-    record: () => power.ring(),
-    earlier: [],
-  });
   server.addService(
     CONTROL_SERVICE,
     controlService({
-      status: () => ({
-        ...statusOf(task),
-        power: book.last === undefined ? null : wireStatus(book.last),
-      }),
-      watch: (changed) => watchAll([task.machine.changed, power], changed),
+      status: () => statusOf(task),
+      watch: (changed) => task.vm.changed.listen(changed),
       network: async (signal) => networkOf(await task.machine.nicStatus(signal)),
       attach: (options) => task.hub.attach(options),
       figures: async (signal) => {
@@ -48,7 +38,7 @@ export async function serveControl(native: Native, task: VmTask): Promise<AsyncD
       },
       screenshot: (signal) => task.machine.screenshot(signal),
       resume: (signal) => task.resume(signal),
-      power: (request, signal) => askPower(book, request, signal),
+      power: (request, signal) => askPower(task.vm.book, request, signal),
     }),
   );
   const listener = createServer();
@@ -64,12 +54,6 @@ export async function serveControl(native: Native, task: VmTask): Promise<AsyncD
       await server.close();
     },
   };
-}
-
-function watchAll(bells: readonly Bell[], changed: () => void): Disposable {
-  const stack = new DisposableStack();
-  for (const bell of bells) stack.use(bell.listen(changed));
-  return stack;
 }
 
 async function askPower(book: PowerBook, ask: PowerAsk, signal: AbortSignal): Promise<WirePowerStatus> {
@@ -90,39 +74,49 @@ async function settledOr(settled: Promise<PowerStatus>, signal: AbortSignal): Pr
   }
 }
 
-async function perform(task: VmTask, { action }: PowerRequest): Promise<string> {
-  const { signal } = new AbortController();
-  switch (action) {
-    case 'pause':
-      await task.pause(signal);
-      return '';
-    case 'resume':
-      await task.resume(signal);
-      return '';
-    case 'reset':
-      await task.machine.reset(signal);
-      return '';
-    case 'nmi':
-      await task.machine.nmi(signal);
-      return '';
-    case 'stop':
-    case 'start':
-    case 'reboot':
-      throw new VmError('Unimplemented', `"${action}" comes with the next version`);
-  }
-}
-
 function wireStatus({ id, action, phase, message, at }: PowerStatus): WirePowerStatus {
   return { id, action, phase, message, atMs: at };
 }
 
-function statusOf({ machine, request, status, exit }: VmTask): VmStatus {
-  const { spec, facts, state, timeline } = machine;
+/** What `PowerState` and the machine's state come to for people. */
+function powerOf({ vm: { power, machine } }: VmTask): Pick<VmStatus, 'powerState' | 'powerReason'> {
+  switch (power.t) {
+    case 'on':
+      return { powerState: ON[machine.state.t], powerReason: '' };
+    case 'off':
+      return { powerState: 'off', powerReason: power.why };
+    case 'ended':
+      return { powerState: 'off', powerReason: describeExit(power.exit.reason) };
+    case 'stopping':
+    case 'starting':
+      return { powerState: power.t, powerReason: '' };
+  }
+}
+
+const ON: Readonly<Record<MachineState['t'], string>> = {
+  creating: 'starting',
+  prelaunch: 'starting',
+  running: 'on',
+  paused: 'paused',
+  ending: 'stopping',
+  exited: 'stopping',
+};
+
+function stateName({ vm: { power, machine }, status }: VmTask): string {
+  const { state } = machine;
+  if (power.t === 'off' && status !== 'stopped') return 'off';
+  if (power.t === 'on' && power.held) return 'paused';
+  return isStalled(state) ? `paused (I/O error: ${state.trouble?.reason ?? ''})` : status;
+}
+
+function statusOf(task: VmTask): VmStatus {
+  const { vm, machine, request, exit, timeline } = task;
+  const { spec, facts, state } = machine;
   return {
     id: spec.id,
     namespace: spec.namespace,
     name: spec.name,
-    state: isStalled(state) ? `paused (I/O error: ${state.trouble?.reason ?? ''})` : status,
+    state: stateName(task),
     shimPid: process.pid,
     qemuPid: state.t === 'exited' ? 0 : machine.pid,
     vcpus: machine.vcpus,
@@ -137,7 +131,7 @@ function statusOf({ machine, request, status, exit }: VmTask): VmStatus {
     rootDisk: facts.rootDisk,
     consoleLog: machine.consoleLog,
     createdAtMs: Math.round(timeline.at('created') ?? 0),
-    startedAtMs: Math.round(timeline.at('continued') ?? 0),
+    startedAtMs: Math.round(machine.timeline.at('continued') ?? 0),
     exitedAtMs: exit?.at ?? 0,
     exitStatus: exit?.status ?? 0,
     exitReason: exit === undefined ? '' : describeExit(exit.reason),
@@ -149,6 +143,8 @@ function statusOf({ machine, request, status, exit }: VmTask): VmStatus {
     traffic: machine.nicCounters().map(nicTraffic),
     vncSocket: machine.vncSocket ?? '',
     shared: facts.shared.map((directory) => ({ ...directory })),
+    power: vm.book.last === undefined ? null : wireStatus(vm.book.last),
+    ...powerOf(task),
     disks: facts.disks.map(({ size, ...disk }) => ({ ...disk, sizeBytes: size })),
   };
 }

@@ -1,6 +1,6 @@
 import { parseVmSpec } from '../core/parse-spec.ts';
 import type { Host } from '../host/host.ts';
-import { createMachine } from '../vm/create-machine.ts';
+import { adoptedVm, createMachine } from '../vm/create-machine.ts';
 import type { AdoptedMachine } from '../vm/adopt-machine.ts';
 import type { MachineRequest } from '../vm/machine-request.ts';
 import { vmNames } from '../vm/names.ts';
@@ -57,10 +57,12 @@ export async function createVmTask(
     timeline,
   };
   const adopted = await adopt(deps, wanted, signal);
-  const machine = adopted?.machine ?? (await createMachine(deps, wanted, signal));
+  const vm =
+    adopted === undefined ? await createMachine(deps, wanted, signal) : adoptedVm(deps, wanted, adopted);
+  const { machine } = vm;
   // A guest that ran before us must not end because its task could not be made.
   let made = false;
-  undo.defer(() => (made || adopted === undefined ? machine.release() : adopted.abandon()));
+  undo.defer(() => (made || adopted === undefined ? vm.release() : adopted.abandon()));
   const report = (sentence: string): void => log.warn(sentence, { id });
   const spool = new ConsoleSpool(
     new ConsoleLog(host, machine.consoleLog, {
@@ -74,17 +76,20 @@ export async function createVmTask(
     timeline.mark('first-console-byte');
     first[Symbol.dispose]();
   });
-  const hub = undo.use(await ConsoleHub.connect(machine.names.consoleSocket, spool, { signal }));
+  const hub = undo.use(
+    await ConsoleHub.connect(machine.names.consoleSocket, spool, { signal, until: vm.exited }),
+  );
+  vm.beforeBoot((next, signal) => hub.reconnect(next.names.consoleSocket, signal));
   const scratchDir = machine.names.runDir;
   const stdio = undo.use(
     await TaskStdio.open(host, hub, plan, { id, namespace: deps.namespace, scratchDir, report, signal }),
   );
   const task = new VmTask({
     request,
-    machine,
+    vm,
     hub,
     stdio,
-    metrics: () => taskMetrics(host, machine.facts.cgroup, machine.nicCounters()),
+    metrics: () => taskMetrics(host, vm.machine.facts.cgroup, vm.machine.nicCounters()),
     onExit: (exit) => writeTerminationMessage(host, log, bundle.terminationLog, exit),
   });
   undo.use(await serveControl(deps.native, task));

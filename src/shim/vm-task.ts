@@ -1,20 +1,24 @@
 import { VmError } from '../core/errors.ts';
 import type { TaskExit } from '../core/exit.ts';
 import type { Machine } from '../vm/machine.ts';
+import type { Timeline } from '../vm/timeline.ts';
+import type { Vm } from '../vm/vm.ts';
 import type { ConsoleHub } from './console/console-hub.ts';
 import type { TaskStdio, TerminalSize } from './console/task-stdio.ts';
 import type { Task, TaskIdentity, TaskMetrics, TaskStatus } from './task.ts';
 import type { TaskUpdate } from './task-update.ts';
 
 /**
- * The task of a VM: a machine and its console. It differs from the machine in one thing: its exit becomes
+ * The task of a VM: the VM and its console. It differs from the VM in one thing: its exit becomes
  * visible only after the console's last byte has been delivered, which is what containerd's clients rely on.
  */
 export class VmTask implements Task {
   readonly request: TaskIdentity;
-  readonly machine: Machine;
+  readonly vm: Vm;
   readonly hub: ConsoleHub;
-  /** Settles when QEMU has ended and the console is drained and closed; never rejects. */
+  /** Of the task's creation and its VM's first start. */
+  readonly timeline: Timeline;
+  /** Settles when the VM has ended for good and the console is drained and closed; never rejects. */
   readonly stopped: Promise<TaskExit>;
   readonly #stdio: TaskStdio;
   readonly #metrics: () => Promise<TaskMetrics>;
@@ -26,7 +30,7 @@ export class VmTask implements Task {
 
   constructor(parts: {
     request: TaskIdentity;
-    machine: Machine;
+    vm: Vm;
     hub: ConsoleHub;
     stdio: TaskStdio;
     metrics: () => Promise<TaskMetrics>;
@@ -34,8 +38,9 @@ export class VmTask implements Task {
     onExit: (exit: TaskExit) => void;
   }) {
     this.request = parts.request;
-    this.machine = parts.machine;
+    this.vm = parts.vm;
     this.hub = parts.hub;
+    this.timeline = parts.vm.machine.timeline;
     this.#stdio = parts.stdio;
     this.#metrics = parts.metrics;
     this.#onExit = parts.onExit;
@@ -46,13 +51,20 @@ export class VmTask implements Task {
     return this.request.id;
   }
 
-  /** QEMU's. */
+  /** QEMU's; ours while the VM is off. */
   get pid(): number {
-    return this.machine.pid;
+    return this.vm.pid;
+  }
+
+  /** The one that runs; while the VM is off, the one that ran last. */
+  get machine(): Machine {
+    return this.vm.machine;
   }
 
   get status(): TaskStatus {
     if (this.#exit !== undefined) return 'stopped';
+    const { power } = this.vm;
+    if (power.t !== 'on') return 'running';
     const { state } = this.machine;
     switch (state.t) {
       case 'creating':
@@ -61,7 +73,8 @@ export class VmTask implements Task {
       case 'paused':
         // A guest that its storage has stopped is still to run: containerd's CRI plugin gives up a paused task when it is
         // restarted ("unexpected status"), and nobody could unpause it there.
-        return state.asked ? 'paused' : 'running';
+        // The same goes for an operator's pause.
+        return state.asked && !power.held ? 'paused' : 'running';
       case 'running':
       case 'ending':
       case 'exited':
@@ -90,7 +103,7 @@ export class VmTask implements Task {
     const { promise, resolve } = Promise.withResolvers<undefined>();
     this.#starting = promise;
     try {
-      await this.machine.start(signal);
+      await this.vm.start(signal);
       this.hub.openInput();
       started();
     } catch (error) {
@@ -104,23 +117,23 @@ export class VmTask implements Task {
   /** @throws VmError NotFound when the task has stopped, as containerd's clients expect. */
   async kill(signal: number, abort: AbortSignal): Promise<void> {
     if (this.#exit !== undefined) throw new VmError('NotFound', 'process already finished');
-    await this.machine.signal(signal, abort);
+    await this.vm.signal(signal, abort);
   }
 
   async pause(signal: AbortSignal): Promise<void> {
-    await this.machine.pause(signal);
+    await this.vm.expectOn('pause').pause(signal);
   }
 
   async resume(signal: AbortSignal): Promise<void> {
-    await this.machine.resume(signal);
+    await this.vm.resume(signal);
   }
 
   watchStalls(listener: (stalled: boolean) => void): void {
-    this.machine.watchStalls(listener);
+    this.vm.watchStalls(listener);
   }
 
   async update({ cpu, memoryBytes }: TaskUpdate, signal: AbortSignal): Promise<void> {
-    await this.machine.update(cpu, memoryBytes, signal);
+    await this.vm.update(cpu, memoryBytes, signal);
   }
 
   metrics(): Promise<TaskMetrics> {
@@ -153,8 +166,8 @@ export class VmTask implements Task {
 
   /** Ends the VM if it lives and gives everything back. */
   async release(): Promise<void> {
-    this.machine.kill();
-    await this.machine.exited;
+    this.vm.kill();
+    await this.vm.exited;
     // Nobody is going to read what a task still holds that is being taken down by force.
     if (this.#exit === undefined) this.#ending.abort();
     await this.stopped;
@@ -162,7 +175,7 @@ export class VmTask implements Task {
   }
 
   async #watchExit(): Promise<TaskExit> {
-    const exit = await this.machine.exited;
+    const exit = await this.vm.exited;
     await this.#stdio.finish({ signal: this.#ending.signal });
     await this.#starting;
     this.#onExit(exit);

@@ -26,7 +26,7 @@ import { claimOrphan, moveRecord } from './orphan-claim.ts';
 import { writeMarker } from './orphan-marker.ts';
 import type { MachinePlace } from './place-machine.ts';
 import { forwardPorts } from './port-forward.ts';
-import { type ProcessMark, type VmRecord, writeRecord } from './record.ts';
+import { type ProcessMark, type Recorder, type VmRecord, writeRecord } from './record.ts';
 import { writeRecordPointer } from './record-pointer.ts';
 import { reclaim } from './reclaim.ts';
 import { settleMachine } from './settle-machine.ts';
@@ -40,6 +40,10 @@ const UNDO_MS = 10_000;
 /** A guest that runs already, and the way to leave it to the next shim after all. */
 export interface AdoptedMachine {
   readonly machine: Machine;
+  readonly recorder: Recorder;
+  readonly nicPlans: readonly NicPlan[];
+  /** Undoes all that the record names. */
+  readonly release: () => Promise<void>;
   /** Lets go of the guest, which waits on. */
   abandon(): Promise<void>;
 }
@@ -192,6 +196,9 @@ async function takeOver(
     waitedMs: waited,
   });
   const facts = factsOf(survival);
+  const release = async (): Promise<void> => {
+    await cleanUpTask(deps, names.record, AbortSignal.timeout(UNDO_MS));
+  };
   const machine = new Machine({
     spec,
     names,
@@ -210,12 +217,16 @@ async function takeOver(
     nicCounters: () => readNicCounters(host, native, nics.map(countedNic)),
     guestFigures: (signal) => readGuestFigures(host, qemu, signal),
     limitCpu: settled.limitCpu,
-    release: async () => {
-      await cleanUpTask(deps, names.record, AbortSignal.timeout(UNDO_MS));
-    },
+    release,
   });
   const owned = undo.move();
-  return { machine, abandon: () => owned.disposeAsync() };
+  const recorder: Recorder = {
+    get record() {
+      return record;
+    },
+    update,
+  };
+  return { machine, recorder, nicPlans: nics, release, abandon: () => owned.disposeAsync() };
 }
 
 /**

@@ -86,7 +86,7 @@ async function undo({ host, native }: CleanUpDeps, record: VmRecord, signal: Abo
 }
 
 /** What QEMU had is free now that it has ended. */
-async function leaveBooks(
+export async function leaveBooks(
   deps: CleanUpDeps,
   { numa, key, runDir }: VmRecord,
   signal: AbortSignal,

@@ -1,6 +1,6 @@
 import { describeError, VmError } from '../core/errors.ts';
 import type { Config } from '../core/config.ts';
-import type { FirmwareKind, VmSpec } from '../core/vm-spec.ts';
+import type { FirmwareKind } from '../core/vm-spec.ts';
 import { createCgroup, joinCgroup } from '../host/cgroup.ts';
 import { applyCpuResources } from '../host/cgroup-cpu.ts';
 import { detectCgroupLayout } from '../host/cgroup-layout.ts';
@@ -9,7 +9,6 @@ import { readCgroupStats } from '../host/cgroup-stats.ts';
 import type { OwnedFd, ProcessNetwork } from '../host/host.ts';
 import { setOomScore } from '../host/oom-score.ts';
 import { ownFd } from '../host/owned-fd.ts';
-import { bootId, readIdentity } from '../host/process-identity.ts';
 import { type AccelVerdict, detectAccel } from '../qemu/accel.ts';
 import { expectNesting } from '../qemu/nesting.ts';
 import { planQemu, type QemuCommand } from '../qemu/plan.ts';
@@ -17,18 +16,21 @@ import { QemuProcess } from '../qemu/process.ts';
 import type { Firmware } from '../qemu/qemu-input.ts';
 import { type QemuVersion, readQemuVersion } from '../qemu/qemu-version.ts';
 import { readNicCounters } from '../net/nic-counters.ts';
-import { enterDisks } from '../storage/disk-gate.ts';
+import { beginRecord } from './begin-record.ts';
 import { type BootFiles, openBootFiles } from './boot-files.ts';
+import type { AdoptedMachine } from './adopt-machine.ts';
 import { checkCapacity } from './capacity.ts';
 import { cleanUpTask } from './clean-up.ts';
-import { Machine, type MachineFacts } from './machine.ts';
+import { Machine } from './machine.ts';
+import { facts } from './machine-facts.ts';
 import type { MachineDeps, MachineRequest } from './machine-request.ts';
 import { readGuestFigures } from './guest-figures.ts';
 import { answerDhcp, type GuestNics, plugNics } from './guest-nics.ts';
+import { keptPower } from './kept-power.ts';
 import { KEY_VARIABLE } from './marked-process.ts';
 import { countedNic, type NicPlan, planNics } from './nic-plan.ts';
 import { readNicStatus } from './nic-status.ts';
-import { forwardPorts, type PortForward } from './port-forward.ts';
+import { forwardPorts } from './port-forward.ts';
 import { type VmNames, vmNames } from './names.ts';
 import { makeOwnDirectory } from './own-directory.ts';
 import { type MachinePlace, placeMachine } from './place-machine.ts';
@@ -38,8 +40,10 @@ import { NO_SHARED, type SharedDirectories } from './shared-directories.ts';
 import { NO_DISKS, type VmDisks } from './vm-disks.ts';
 import { writeMarker } from './orphan-marker.ts';
 import { reclaim } from './reclaim.ts';
-import { RECORD_FORMAT, type VmRecord, writeRecord } from './record.ts';
-import { writeRecordPointer } from './record-pointer.ts';
+import type { PowerRecord, Recorder, VmRecord } from './record.ts';
+import { Timeline } from './timeline.ts';
+import { unplugMachine } from './unplug-machine.ts';
+import { Vm } from './vm.ts';
 import { ownCpuset, settleMachine } from './settle-machine.ts';
 
 /** Clean-up of a failed start; a killed QEMU is gone within milliseconds, its cgroup a little later. */
@@ -54,19 +58,16 @@ export async function createMachine(
   deps: MachineDeps,
   request: MachineRequest,
   signal: AbortSignal,
-): Promise<Machine> {
+): Promise<Vm> {
   const { host, native, log } = deps;
-  const { spec, config, timeline } = request;
+  const { spec, config } = request;
   const names = vmNames(config.stateDir, spec.namespace, spec.id);
   checkCapacity(host, spec);
   const cgroup = planCgroup(detectCgroupLayout(host), spec.cgroupsPath, names.key);
   makeOwnDirectory(host, { key: 'state_dir', value: config.stateDir });
-  const [accel, version] = await Promise.all([
-    detectAccel(host, spec.accel, { stateDir: config.stateDir, signal }),
-    readQemuVersion(host, config.qemu, { stateDir: config.stateDir, signal }),
-  ]);
+  const found = await findQemu(deps, request, signal);
 
-  if (spec.nested && accel.accel === 'kvm') expectNesting(host);
+  if (spec.nested && found.accel.accel === 'kvm') expectNesting(host);
 
   await reclaim(deps, names.record, signal);
   const nicPlans = await planNics(deps, spec, { ...request, stateDir: config.stateDir }, signal);
@@ -85,6 +86,87 @@ export async function createMachine(
   });
   makeOwnDirectory(host, { key: 'data_dir', value: config.dataDir });
   const recorder = beginRecord(deps, request, names, cgroup, nicPlans);
+  const parts = { request, names, cgroup, nicPlans, recorder, release, find: () => Promise.resolve(found) };
+  const machine = await bootMachine(deps, parts, signal);
+  undo.move();
+  return vmOf(deps, parts, machine, undefined);
+}
+
+/** A VM around the guest of another shim. */
+export function adoptedVm(deps: MachineDeps, request: MachineRequest, adopted: AdoptedMachine): Vm {
+  const { machine, recorder, nicPlans, release } = adopted;
+  const { spec, config } = request;
+  const { machineType, cgroup } = machine.facts;
+  const find: BootParts['find'] = async (signal) => {
+    const { accel, version } = await findQemu(deps, { spec, config }, signal);
+    // The same board as before, whatever has been installed since.
+    return { accel, version: spec.machine === 'q35' ? { ...version, q35: machineType } : version };
+  };
+  const parts = { request, names: machine.names, cgroup, nicPlans, recorder, release, find };
+  return vmOf(deps, parts, machine, recorder.record.power);
+}
+
+async function findQemu(
+  { host }: MachineDeps,
+  { spec, config }: Pick<MachineRequest, 'spec' | 'config'>,
+  signal: AbortSignal,
+): Promise<FoundQemu> {
+  const place = { stateDir: config.stateDir, signal };
+  const [accel, version] = await Promise.all([
+    detectAccel(host, spec.accel, place),
+    readQemuVersion(host, config.qemu, place),
+  ]);
+  return { accel, version };
+}
+
+/** A VM around its first machine, with all that its next ones need. */
+function vmOf(deps: MachineDeps, parts: BootParts, machine: Machine, earlier: PowerRecord | undefined): Vm {
+  const { host, log } = deps;
+  const { request, names, recorder, release } = parts;
+  const { spec, config } = request;
+  return new Vm({
+    spec,
+    log,
+    machine,
+    earlier,
+    boot: (signal) =>
+      bootMachine(deps, { ...parts, request: { ...request, timeline: new Timeline() } }, signal),
+    unplug: () => unplugMachine(deps, recorder.record, names, AbortSignal.timeout(UNDO_MS)),
+    record: (power, noQemu) =>
+      recorder.update({ power, ...(noQemu && { qemu: undefined, exit: undefined }) }),
+    kept: keptPower(host, spec.owner, { dataDir: config.dataDir, id: spec.id, namespace: spec.namespace }),
+    release,
+  });
+}
+
+interface FoundQemu {
+  readonly accel: AccelVerdict;
+  readonly version: QemuVersion;
+}
+
+/** What all machines of a VM have in common. */
+interface BootParts {
+  readonly request: MachineRequest;
+  readonly names: VmNames;
+  readonly cgroup: Cgroup;
+  readonly nicPlans: readonly NicPlan[];
+  readonly recorder: Recorder;
+  /** What the host has to run it with. */
+  readonly find: (signal: AbortSignal) => Promise<FoundQemu>;
+  /** Undoes all that the record names. */
+  readonly release: () => Promise<void>;
+}
+
+/**
+ * One QEMU of a VM, the first or a later one. Whatever of it outlives a crash of ours is in the record before it is made.
+ * A failure ends QEMU; `unplugMachine`, or the clean-up of the whole VM, takes away the rest.
+ */
+async function bootMachine(deps: MachineDeps, boot: BootParts, signal: AbortSignal): Promise<Machine> {
+  const { host, native, log } = deps;
+  const { request, names, cgroup, nicPlans, recorder, release } = boot;
+  const { spec, config, timeline } = request;
+  const { accel, version } = await boot.find(signal);
+  await using undo = new AsyncDisposableStack();
   const place = await placeMachine(
     deps,
     { spec, config, key: names.key, cgroup, record: (numa) => recorder.update({ numa }) },
@@ -124,14 +206,18 @@ export async function createMachine(
     recorder,
     place,
   };
-  const qemu = await startQemu(deps, parts, signal).catch(async (error: unknown) => {
-    throw await shared.explain(error);
-  });
+  const oomKills = (): number => readCgroupStats(host, cgroup).memory?.oomKills ?? 0;
+  const oomKillsBefore = oomKills();
+  const qemu = undo.use(
+    await startQemu(deps, parts, signal).catch(async (error: unknown) => {
+      throw await shared.explain(error);
+    }),
+  );
   shared.watch(qemu);
   const screen =
     spec.hardware.video === 'none' ? undefined : await openScreen(deps, qemu.qmp, names.vncSocket, signal);
   const settled = await settleMachine(deps, { place, qemu, cgroup, key: names.key }, spec.resources, signal);
-  const services = new DisposableStack();
+  const services = undo.use(new DisposableStack());
   const dhcp = services.use(answerDhcp(deps, nicPlans, spec.guestData.hostname));
   const forward = services.use(forwardPorts(deps, nicPlans, request.netns));
   const told = facts({ files, disks, shared, accel, version, cgroup, spec, qemu, nics, forward, place });
@@ -152,7 +238,7 @@ export async function createMachine(
     nicStatus: (signal) => readNicStatus(host, nicPlans, dhcp, signal),
     timeline,
     log,
-    oomKilled: () => (readCgroupStats(host, cgroup).memory?.oomKills ?? 0) > 0,
+    oomKilled: () => oomKills() > oomKillsBefore,
     lostDirectories: shared.lost,
     recordExit: (exit) => recorder.update({ exit }),
     nicCounters: () => readNicCounters(host, native, nicPlans.map(countedNic)),
@@ -269,107 +355,4 @@ function descriptors(command: QemuCommand, ours: ReadonlyMap<string, number>): n
       throw new VmError('Internal', `QEMU's plan wants a descriptor "${role}" that nobody opened`);
     return fd;
   });
-}
-
-/** The record of one VM; every change reaches the disk before the next effect. */
-interface Recorder {
-  readonly record: VmRecord;
-  update(change: Partial<VmRecord>): void;
-}
-
-function beginRecord(
-  { host, native }: MachineDeps,
-  request: MachineRequest,
-  names: VmNames,
-  cgroup: Cgroup,
-  nics: readonly NicPlan[],
-): Recorder {
-  const { spec, bundle, rootfs, config } = request;
-  const shim = readIdentity(host, process.pid);
-  let record: VmRecord = {
-    format: RECORD_FORMAT,
-    id: spec.id,
-    namespace: spec.namespace,
-    name: spec.name,
-    bundle,
-    bootId: bootId(host),
-    createdAt: Date.now(),
-    runDir: names.runDir,
-    key: names.key,
-    mountPoint: rootfs.mounts.length > 0 ? rootfs.path : undefined,
-    cgroup: cgroup.path,
-    qemu: undefined,
-    shim: shim === undefined ? undefined : { pid: shim.pid, startTime: shim.startTime },
-    podUid: spec.owner.kind === 'pod' ? spec.owner.uid : undefined,
-    rootDisk: undefined,
-    progress: undefined,
-    disks: [],
-    nics,
-    numa: undefined,
-    logDir: `${config.dataDir}/vms/${names.key}`,
-    shimSocket: request.shimSocket,
-    exit: undefined,
-    survival: undefined,
-    orphan: undefined,
-  };
-  // Garbage collection undoes what dead records name: it sees this one before its things are there, or nothing at all.
-  using _gate = enterDisks(host, native, config.dataDir);
-  // The pointer first: whoever finds none in a bundle knows that nothing was made for it.
-  writeRecordPointer(host, bundle, names.record);
-  host.makeDir(names.runDir, 0o700);
-  writeRecord(host, record);
-  makeOwnDirectory(host, { key: 'data_dir', value: config.dataDir }, record.logDir);
-  return {
-    get record() {
-      return record;
-    },
-    update: (change) => {
-      record = { ...record, ...change };
-      writeRecord(host, record);
-    },
-  };
-}
-
-type FactParts = Pick<
-  QemuParts,
-  'files' | 'disks' | 'shared' | 'nics' | 'accel' | 'version' | 'cgroup' | 'place'
-> & {
-  spec: VmSpec;
-  qemu: QemuProcess;
-  forward: PortForward;
-};
-
-function facts({
-  files,
-  disks,
-  shared,
-  nics,
-  accel,
-  version,
-  cgroup,
-  spec,
-  qemu,
-  forward,
-  place,
-}: FactParts): MachineFacts {
-  return {
-    accel: accel.accel,
-    accelReason: accel.reason,
-    machineType: spec.machine === 'microvm' ? 'microvm' : version.q35,
-    qemuVersion: `${version.major}.${version.minor}.${version.micro}`,
-    rootDisk: files.rootDiskPath ?? 'none',
-    disks: disks.facts,
-    shared: shared.facts,
-    network: nics.summary,
-    numa: place.plan.summary,
-    cgroup,
-    warnings: [
-      ...(accel.warn ? [accel.reason] : []),
-      ...files.notes,
-      ...(place.plan.warning === undefined ? [] : [place.plan.warning]),
-      ...disks.warnings,
-      ...forward.warnings,
-      ...qemu.log.readWarnings(),
-    ],
-  };
 }

@@ -240,7 +240,7 @@ export class Machine {
    */
   async update(cpu: CpuResources, memoryBytes: number | undefined, signal: AbortSignal): Promise<void> {
     expectState(this.#state, 'update', 'prelaunch', 'running', 'paused', 'ending');
-    const vcpus = askedVcpus(this.spec, cpu);
+    const vcpus = expectFits(this.spec, cpu, memoryBytes);
     if (memoryBytes !== undefined) await this.#limitMemory(memoryBytes, signal);
     if (vcpus !== undefined) await this.#vcpus.growTo(vcpus, signal);
     this.#parts.limitCpu(cpu);
@@ -248,13 +248,6 @@ export class Machine {
 
   async #limitMemory(bytes: number, signal: AbortSignal): Promise<void> {
     expectState(this.#state, 'update', 'prelaunch', 'running', 'paused');
-    const { memoryBytes } = this.spec;
-    if (bytes > memoryBytes) {
-      throw new VmError(
-        'FailedPrecondition',
-        `memory cannot grow to ${bytes} bytes: VM "${this.spec.name}" was created with ${memoryBytes}; recreate it with a larger limit`,
-      );
-    }
     await balloon(this.#parts.qemu.qmp, bytes, { signal });
   }
 
@@ -381,4 +374,19 @@ export class Machine {
     }
     return exit;
   }
+}
+
+/**
+ * Whether a VM can be given this without being made anew. @returns how many vCPUs it is to have; undefined leaves them.
+ * @throws VmError FailedPrecondition for more than it was created for.
+ */
+export function expectFits(spec: VmSpec, cpu: CpuResources, bytes: number | undefined): number | undefined {
+  const { name, memoryBytes } = spec;
+  if (bytes !== undefined && bytes > memoryBytes) {
+    throw new VmError(
+      'FailedPrecondition',
+      `memory cannot grow to ${bytes} bytes: VM "${name}" was created with ${memoryBytes}; recreate it with a larger limit`,
+    );
+  }
+  return askedVcpus(spec, cpu);
 }

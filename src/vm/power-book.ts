@@ -2,7 +2,7 @@ import { VmError } from '../core/errors.ts';
 import type { PowerRequest, PowerStatus } from './power-request.ts';
 
 /** So many are remembered. A caller that asks again after a lost answer asks for one of the last. */
-const REMEMBERED = 8;
+const REMEMBERED = 32;
 
 export interface PowerBookDeps {
   /** Carries a request out. @returns what there is to say. @throws what it fails with. */

@@ -6,6 +6,8 @@ import type { Host } from '../host/host.ts';
 import type { Claim } from '../numa/claim.ts';
 import type { NumaPlan } from '../numa/numa-plan.ts';
 import type { NicPlan } from './nic-plan.ts';
+import type { PowerStatus } from './power-request.ts';
+import type { PowerState } from './power-state.ts';
 
 /** Name of the record in a VM's directory. */
 export const RECORD_FILE = 'record.json';
@@ -57,6 +59,21 @@ export interface VmRecord {
   readonly survival: Survival | undefined;
   /** Set while it does. */
   readonly orphan: Orphan | undefined;
+  /** Undefined while nobody has switched it, and in records of older versions. */
+  readonly power: PowerRecord | undefined;
+}
+
+/** What the record tells of a VM's power. */
+export interface PowerRecord {
+  readonly state: PowerState;
+  /** The oldest first. */
+  readonly requests: readonly PowerStatus[];
+}
+
+/** The record of one VM; every change reaches the disk before the next effect. */
+export interface Recorder {
+  readonly record: VmRecord;
+  update(change: Partial<VmRecord>): void;
 }
 
 export interface NumaRecord {

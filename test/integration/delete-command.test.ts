@@ -148,6 +148,7 @@ void t.test('delete by hand', async (t) => {
       exit: undefined,
       survival: undefined,
       orphan: undefined,
+      power: undefined,
       ...change(pid, readIdentity(host, pid)?.startTime ?? 0),
     };
     mkdirSync(runDir, { recursive: true });

@@ -9,36 +9,39 @@ import type { InputTarget } from './stdin-fifo.ts';
 const SUN_PATH_BYTES = 107;
 
 /**
- * The one connection to a VM's serial console. It reads as fast as QEMU sends, always: a guest must not wait for
+ * The one connection to a VM's serial console, one after another where QEMU is ended and started. It reads as fast as QEMU sends, always: a guest must not wait for
  * whoever looks at it. Output goes to the spool, from where the task's stdout and any number of viewers take it; input
  * from all of them goes to QEMU in the order of the calls, as fast as QEMU takes it.
  */
 export class ConsoleHub implements InputTarget, AsyncDisposable {
   readonly spool: ConsoleSpool;
-  /** Resolves when QEMU has closed the console and all it sent is in the spool. Never rejects. */
+  /** Resolves when no QEMU will say anything any more and all they sent is in the spool. Never rejects. */
   readonly ended: Promise<void>;
   readonly inputOpen: Promise<void>;
-  readonly #socket: Socket;
   readonly #input = Promise.withResolvers<undefined>();
+  readonly #end = Promise.withResolvers<undefined>();
   readonly #viewers = new Set<ConsoleViewer>();
+  /** Whether QEMU's end is not the console's: the VM may be switched on again. */
+  readonly #mayReturn: boolean;
+  #socket: Socket | undefined;
+  /** Settles when the last connection is over and all it sent is in the spool. */
+  #idle: Promise<void> = Promise.resolve();
+  #over = false;
 
-  /** Takes over the connected socket and the spool. Input is held back until `openInput`. */
-  constructor(socket: Socket, spool: ConsoleSpool) {
-    this.#socket = socket;
+  /**
+   * Takes over the connected socket and the spool. Input is held back until `openInput`.
+   * @param until the VM's end; without it the console ends with its connection.
+   */
+  constructor(socket: Socket, spool: ConsoleSpool, until?: Promise<unknown>) {
     this.spool = spool;
+    this.ended = this.#end.promise;
     this.inputOpen = this.#input.promise;
     this.inputOpen.catch(() => undefined);
-    const { promise, resolve } = Promise.withResolvers<undefined>();
-    this.ended = promise;
-    socket.on('data', (chunk: Buffer) => spool.append(chunk));
-    // Input that QEMU did not take must not delay the end.
-    socket.on('end', () => socket.destroy());
-    // A reset is an end like any other: QEMU was killed.
-    socket.on('error', () => undefined);
-    socket.on('close', () => {
-      spool.close();
-      this.#input.reject(consoleEnded());
-      resolve(undefined);
+    this.#mayReturn = until !== undefined;
+    this.#join(socket);
+    void (until ?? this.#idle).then(async () => {
+      await this.#idle;
+      this.#finish();
     });
   }
 
@@ -46,27 +49,20 @@ export class ConsoleHub implements InputTarget, AsyncDisposable {
   static async connect(
     path: string,
     spool: ConsoleSpool,
-    options: { readonly signal: AbortSignal },
+    options: { readonly signal: AbortSignal; readonly until?: Promise<unknown> },
   ): Promise<ConsoleHub> {
-    if (Buffer.byteLength(path) > SUN_PATH_BYTES) {
-      throw new VmError(
-        'InvalidArgument',
-        `console socket ${path} is longer than ${SUN_PATH_BYTES} bytes: choose a shorter state_dir`,
-      );
-    }
-    options.signal.throwIfAborted();
-    const socket = connect({ path });
-    try {
-      await once(socket, 'connect', { signal: options.signal });
-    } catch (error) {
-      socket.on('error', () => undefined);
+    return new ConsoleHub(await connectConsole(path, options.signal), spool, options.until);
+  }
+
+  /** Connects to the console of the VM's next QEMU, after all that the last one has said. Throws as `connect`. */
+  async reconnect(path: string, signal: AbortSignal): Promise<void> {
+    await this.#idle;
+    const socket = await connectConsole(path, signal);
+    if (this.#over) {
       socket.destroy();
-      const failure = VmError.from(error, `cannot connect to the console ${path}`);
-      throw failure.kind === 'Unknown'
-        ? new VmError('Unavailable', failure.message, { cause: error })
-        : failure;
+      throw consoleEnded();
     }
-    return new ConsoleHub(socket, spool);
+    this.#join(socket);
   }
 
   /** The guest runs: input that waited goes to it. */
@@ -74,13 +70,18 @@ export class ConsoleHub implements InputTarget, AsyncDisposable {
     this.#input.resolve(undefined);
   }
 
-  /** Resolves when QEMU took the data. Throws FailedPrecondition when the console has ended. */
+  /**
+   * Resolves when QEMU took the data; while the VM is off it goes nowhere, as on any serial line. Throws FailedPrecondition
+   * when the console has ended.
+   */
   async write(data: Uint8Array): Promise<void> {
     await this.inputOpen;
-    if (this.#socket.destroyed) throw consoleEnded();
+    const socket = this.#socket;
+    if (this.#over || (socket === undefined && !this.#mayReturn)) throw consoleEnded();
+    if (socket === undefined) return;
     const { promise, resolve, reject } = Promise.withResolvers<undefined>();
-    this.#socket.write(data, (error) => {
-      if (error === undefined || error === null) resolve(undefined);
+    socket.write(data, (error) => {
+      if (error === undefined || error === null || this.#mayReturn) resolve(undefined);
       else reject(consoleEnded(error));
     });
     await promise;
@@ -104,11 +105,57 @@ export class ConsoleHub implements InputTarget, AsyncDisposable {
 
   /** Ends the connection and every view, closes the log. The guest runs on without a console. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#socket.destroy();
-    await this.ended;
+    this.#over = true;
+    this.#socket?.destroy();
+    await this.#idle;
+    this.#finish();
     for (const viewer of this.#viewers) viewer[Symbol.dispose]();
     this.#viewers.clear();
     this.spool[Symbol.dispose]();
+  }
+
+  #join(socket: Socket): void {
+    this.#socket = socket;
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    this.#idle = promise;
+    socket.on('data', (chunk: Buffer) => this.spool.append(chunk));
+    // Input that QEMU did not take must not delay the end.
+    socket.on('end', () => socket.destroy());
+    // A reset is an end like any other: QEMU was killed.
+    socket.on('error', () => undefined);
+    socket.on('close', () => {
+      this.#socket = undefined;
+      resolve(undefined);
+    });
+  }
+
+  #finish(): void {
+    this.#over = true;
+    this.spool.close();
+    this.#input.reject(consoleEnded());
+    this.#end.resolve(undefined);
+  }
+}
+
+async function connectConsole(path: string, signal: AbortSignal): Promise<Socket> {
+  if (Buffer.byteLength(path) > SUN_PATH_BYTES) {
+    throw new VmError(
+      'InvalidArgument',
+      `console socket ${path} is longer than ${SUN_PATH_BYTES} bytes: choose a shorter state_dir`,
+    );
+  }
+  signal.throwIfAborted();
+  const socket = connect({ path });
+  try {
+    await once(socket, 'connect', { signal });
+    return socket;
+  } catch (error) {
+    socket.on('error', () => undefined);
+    socket.destroy();
+    const failure = VmError.from(error, `cannot connect to the console ${path}`);
+    throw failure.kind === 'Unknown'
+      ? new VmError('Unavailable', failure.message, { cause: error })
+      : failure;
   }
 }
 

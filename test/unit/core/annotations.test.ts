@@ -107,6 +107,11 @@ void t.test('wrong values name key, value and remedy', (t) => {
     'nested-virtualization': ['true', ''],
     numa: ['', 'node0', '-1', '0-1', 'near:', 'near:a/b', 'near:sixteen-letters-'],
     'cpu-pinning': ['', 'exclusive', 'Dedicated'],
+    'on-poweroff': ['', 'stop', 'Hold'],
+    'on-reboot': ['reset'],
+    'on-crash': ['preserve'],
+    watchdog: ['ib700', 'on'],
+    'watchdog-action': ['poweroff', 'inject-nmi'],
     network: ['bridge'],
     'port-forwards': [
       '',

@@ -17,6 +17,7 @@ const linux = {
   diskBus: 'virtio',
   nicModel: 'virtio',
   onIoError: 'stop',
+  watchdog: undefined,
 };
 
 void t.test('one annotation makes a machine for Windows, and each part can be said singly', (t) => {
@@ -31,6 +32,13 @@ void t.test('one annotation makes a machine for Windows, and each part can be sa
     nicModel: 'e1000e',
     onIoError: 'report',
   });
+  t.same(hardware({ watchdog: 'none' }), linux);
+  t.same(hardware({ watchdog: 'i6300esb' }), { ...linux, watchdog: 'reset' });
+  t.same(hardware({ watchdog: 'i6300esb', 'watchdog-action': 'nmi' }), { ...linux, watchdog: 'nmi' });
+  t.throws(() => hardware({ 'watchdog-action': 'nmi' }), {
+    kind: 'InvalidArgument',
+    message: /watchdog-action is "nmi" but the VM has no watchdog: set vmshim.io\/watchdog to "i6300esb"/,
+  });
   t.end();
 });
 
@@ -44,6 +52,7 @@ void t.test('a microvm takes what it can have, and says what it cannot', (t) => 
     ['video', 'std'],
     ['disk-bus', 'sata'],
     ['nic-model', 'e1000e'],
+    ['watchdog', 'i6300esb'],
   ] as const) {
     t.throws(() => hardware({ [key]: value }, 'microvm'), {
       kind: 'InvalidArgument',

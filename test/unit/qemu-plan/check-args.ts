@@ -4,7 +4,7 @@ import { SchemaChecker } from './qemu-schema.ts';
 type Fields = Readonly<Record<string, unknown>>;
 
 /** Options that take one word which QEMU does not take apart, and switches. */
-const TEXT = ['-accel', '-uuid', '-kernel', '-initrd', '-append', '-display'];
+const TEXT = ['-accel', '-uuid', '-kernel', '-initrd', '-append', '-display', '-watchdog-action'];
 const SWITCHES = ['-nodefaults', '-no-user-config', '-no-shutdown', '-no-reboot', '-S'];
 
 /** Options whose keys query-command-line-options tells, by its name for them. */

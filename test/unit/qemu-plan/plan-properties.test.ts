@@ -52,6 +52,7 @@ const hardware: fc.Arbitrary<HardwareSpec> = fc.record({
   diskBus: fc.constantFrom('virtio', 'scsi', 'sata', 'usb'),
   nicModel: fc.constantFrom('virtio', 'e1000e', 'rtl8139'),
   onIoError: fc.constantFrom('stop', 'report'),
+  watchdog: fc.constantFrom(undefined, 'reset', 'pause', 'nmi', 'none'),
 });
 
 const host = fc.record({

@@ -73,13 +73,13 @@ void t.test('what an earlier process had begun has failed; what it had done stay
 
 void t.test('the last ones are remembered', async (t) => {
   const { book, recorded, end } = lab();
-  for (let index = 0; index < 20; index++) {
+  for (let index = 0; index < 50; index++) {
     const { settled } = book.ask(request(`r${index}`, 'nmi'));
     end(`r${index}`)?.resolve('');
     await settled;
   }
-  t.equal(recorded.at(-1)?.length, 8);
-  t.equal(recorded.at(-1)?.[0], 'r12 done');
+  t.equal(recorded.at(-1)?.length, 32);
+  t.equal(recorded.at(-1)?.[0], 'r18 done');
 });
 
 void t.test('a request that cannot be written down is not begun', (t) => {
