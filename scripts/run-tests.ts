@@ -3,14 +3,15 @@
  *
  *     node scripts/run-tests.ts unit|integration|chaos|testbed|all [part of a path] [--jobs N]
  *
- * `chaos` also takes `--seed N` and `--rounds M`, to repeat a failure or to run for longer.
+ * `chaos` also takes `--seed N` to repeat a failure, and runs one of its tests only for `--rounds M` (data-safety) or
+ * `--seconds N [--json FILE]` (sequence), which say for how long.
  *
  * Exit status 0 only if something ran and nothing failed. A skipped or to-do test counts as failed.
  */
 import { spawn } from 'node:child_process';
 import { globSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { inspect, parseArgs } from 'node:util';
 import { Parser, type Result } from 'tap-parser';
 
@@ -41,10 +42,17 @@ interface Tally {
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
-    options: { jobs: { type: 'string' }, seed: { type: 'string' }, rounds: { type: 'string' } },
+    options: {
+      jobs: { type: 'string' },
+      seed: { type: 'string' },
+      rounds: { type: 'string' },
+      seconds: { type: 'string' },
+      json: { type: 'string' },
+    },
     allowPositionals: true,
   });
-  const [kind = '', filter = ''] = positionals;
+  const only = values.rounds !== undefined ? 'data-safety' : values.seconds !== undefined ? 'sequence' : '';
+  const [kind = '', filter = kind === 'chaos' ? only : ''] = positionals;
   const names = kind === 'all' ? ['unit', 'integration'] : [kind];
   const jobs = values.jobs === undefined ? undefined : Number(values.jobs);
   if (
@@ -53,13 +61,15 @@ async function main(): Promise<number> {
     !(jobs === undefined || jobs >= 1)
   ) {
     console.error(
-      `usage: node scripts/run-tests.ts ${Object.keys(suites).join('|')}|all [part of a path] [--jobs N] [--seed N] [--rounds N]`,
+      `usage: node scripts/run-tests.ts ${Object.keys(suites).join('|')}|all [part of a path] [--jobs N] [--seed N] [--rounds N | --seconds N [--json FILE]]`,
     );
     return 2;
   }
 
   if (values.seed !== undefined) process.env['VMSHIM_CHAOS_SEED'] = values.seed;
   if (values.rounds !== undefined) process.env['VMSHIM_CHAOS_ROUNDS'] = values.rounds;
+  if (values.seconds !== undefined) process.env['VMSHIM_CHAOS_SECONDS'] = values.seconds;
+  if (values.json !== undefined) process.env['VMSHIM_CHAOS_JSON'] = resolve(values.json);
   const tally: Tally = { passed: 0, failed: 0 };
   for (const name of names) {
     const suite = suites[name];

@@ -1,5 +1,5 @@
 /*
- * journal run|verify DEVICE OFFSET_MIB SEED FLUSHED: proves that a disk keeps what it has acknowledged.
+ * journal run|verify DEVICE OFFSET_MIB SEED FLUSHED|auto: proves that a disk keeps what it has acknowledged.
  *
  * Every generation writes 8 blocks of 4 KiB with their place, generation and checksum in them, waits for fsync and says
  * "flushed N" on stdout. The places go round a ring of 32 MiB, so that a generation stands until it is overwritten by a
@@ -7,6 +7,12 @@
  * block which one of those wrote is there, of that generation or a later one, and says "journal ok" or "journal BAD" with
  * the first that is not; `run` then goes on writing from FLUSHED + 1, for ever. Generations that are written again have the
  * same contents, so that those up to FLUSHED are always all that has to be there.
+ *
+ * FLUSHED `auto` leaves it to whoever reads along to judge what has to be there, so that every boot of a machine has the same
+ * command line. The guest then finds out by itself up to which generation all is there (one is begun when the one before it
+ * is flushed), counts its boots in a block of its own behind everything else, and says which boot it is in each line, and the
+ * number of the line's generation once more at its end, so that a line that lost a part on its way is told from others:
+ * "journal holds N boot B blocks K =N", then "flushed N boot B =N", fifty times a second at most.
  *
  * Behind the ring lies as much again that is written and discarded without being verified, so that the disk image goes on
  * allocating and freeing clusters.
@@ -23,7 +29,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-enum { BLOCK = 4096, PER_GENERATION = 8, SLOTS = 8192, DISCARD = 1 << 20, DISCARD_EVERY = 16 };
+enum { BLOCK = 4096, PER_GENERATION = 8, SLOTS = 8192, DISCARD = 1 << 20, DISCARD_EVERY = 16, PAUSE_US = 20000 };
 static const uint32_t MAGIC = 0x6a726e6c;
 
 struct block {
@@ -84,7 +90,7 @@ static uint64_t wanted(uint64_t slot, uint64_t flushed) {
   return flushed - (flushed - first) % round;
 }
 
-static int verify(uint64_t flushed) {
+static int verify(uint64_t flushed, uint64_t boot) {
   static struct block block;
   uint64_t newest = 0, checked = 0;
   for (uint64_t slot = 0; slot < SLOTS; slot++) {
@@ -106,9 +112,38 @@ static int verify(uint64_t flushed) {
     if (block.generation > newest) newest = block.generation;
     checked++;
   }
+  if (boot > 0) {
+    printf("journal holds %llu boot %llu blocks %llu =%llu\n", (unsigned long long)flushed, (unsigned long long)boot,
+           (unsigned long long)checked, (unsigned long long)flushed);
+    return 0;
+  }
   printf("journal ok: %llu blocks up to generation %llu, newest %llu\n", (unsigned long long)checked,
          (unsigned long long)flushed, (unsigned long long)newest);
   return 0;
+}
+
+/* The last generation that is on the disk as a whole: all but the newest, which may have been under way, must be. */
+static uint64_t find_complete(void) {
+  static struct block block;
+  uint64_t newest = 0;
+  int blocks_of_newest = 0;
+  for (uint64_t slot = 0; slot < SLOTS; slot++) {
+    if (pread(disk, &block, BLOCK, place(slot)) != BLOCK || block.magic != MAGIC || block.crc != checksum(&block)) continue;
+    if (block.generation > newest) newest = block.generation, blocks_of_newest = 0;
+    if (block.generation == newest) blocks_of_newest++;
+  }
+  return newest == 0 || blocks_of_newest == PER_GENERATION ? newest : newest - 1;
+}
+
+/* Number of this boot, from 1. */
+static uint64_t count_boot(void) {
+  static struct block block;
+  const uint64_t place_of_count = base + 2 * (uint64_t)SLOTS * BLOCK;
+  const int known = pread(disk, &block, BLOCK, place_of_count) == BLOCK && block.magic == MAGIC && block.crc == checksum(&block);
+  const uint64_t boot = known ? block.generation + 1 : 1;
+  fill(&block, ~1ull, boot);
+  if (pwrite(disk, &block, BLOCK, place_of_count) != BLOCK || fsync(disk) != 0) return 0;
+  return boot;
 }
 
 /* What it does to the disk is nobody's data. */
@@ -123,7 +158,7 @@ static int scratch(uint64_t generation) {
   return 0;
 }
 
-static int run(uint64_t flushed) {
+static int run(uint64_t flushed, uint64_t boot) {
   static struct block block;
   for (uint64_t generation = flushed + 1;; generation++) {
     for (int i = 0; i < PER_GENERATION; i++) {
@@ -133,18 +168,27 @@ static int run(uint64_t flushed) {
     }
     if (scratch(generation) != 0) return 1;
     if (fsync(disk) != 0) return fail("flush", generation);
-    printf("flushed %llu\n", (unsigned long long)generation);
+    if (boot == 0) {
+      printf("flushed %llu\n", (unsigned long long)generation);
+      continue;
+    }
+    printf("flushed %llu boot %llu =%llu\n", (unsigned long long)generation, (unsigned long long)boot,
+           (unsigned long long)generation);
+    usleep(PAUSE_US);
   }
 }
 
 int main(int count, char **arguments) {
-  if (count != 6) return fprintf(stderr, "usage: journal run|verify DEVICE OFFSET_MIB SEED FLUSHED\n"), 2;
+  if (count != 6) return fprintf(stderr, "usage: journal run|verify DEVICE OFFSET_MIB SEED FLUSHED|auto\n"), 2;
   setvbuf(stdout, NULL, _IOLBF, 0);
   disk = open(arguments[2], O_RDWR | O_CLOEXEC);
   if (disk < 0) return fail("open", 0);
   base = strtoull(arguments[3], NULL, 10) << 20;
   seed = strtoull(arguments[4], NULL, 10);
-  const uint64_t flushed = strtoull(arguments[5], NULL, 10);
-  const int status = verify(flushed);
-  return status != 0 || strcmp(arguments[1], "run") != 0 ? status : run(flushed);
+  const int automatic = strcmp(arguments[5], "auto") == 0;
+  const uint64_t flushed = automatic ? find_complete() : strtoull(arguments[5], NULL, 10);
+  const uint64_t boot = automatic ? count_boot() : 0;
+  if (automatic && boot == 0) return fail("count", 0);
+  const int status = verify(flushed, boot);
+  return status != 0 || strcmp(arguments[1], "run") != 0 ? status : run(flushed, boot);
 }

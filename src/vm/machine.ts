@@ -77,6 +77,8 @@ export interface MachineFacts {
 }
 
 const SIGKILL = 9;
+/** How long QEMU may take to say that a button is pressed, which it does at once unless it hangs. */
+const BUTTON_MS = 1_000;
 /** How long QEMU may take to leave by itself once its guest is down. */
 const QUIT_MS = 5_000;
 
@@ -218,10 +220,18 @@ export class Machine {
     }
   }
 
+  /** A QEMU that hangs finds the press when it goes on; whoever asked has to be able to ask for more until then. */
   async #pressPowerButton(signal: AbortSignal): Promise<void> {
+    const late = AbortSignal.timeout(BUTTON_MS);
     try {
-      await systemPowerdown(this.#parts.qemu.qmp, { signal });
+      await systemPowerdown(this.#parts.qemu.qmp, { signal: AbortSignal.any([signal, late]) });
     } catch (error) {
+      if (late.aborted && !signal.aborted) {
+        this.#parts.log.warn('QEMU does not answer, so nobody knows of the power button', {
+          id: this.spec.id,
+        });
+        return;
+      }
       // QEMU has ended in this moment, which is what was asked for.
       if (!VmError.is(error, 'Unavailable')) throw error;
       throw new VmError('NotFound', 'process already finished', { cause: error });

@@ -14,6 +14,7 @@ import {
   networkConfig,
   NodeNetwork,
 } from './cri-node-network.ts';
+import { leaks } from './leaks.ts';
 import { tempDir } from './temp-dir.ts';
 import { vmImage } from './vm-image.ts';
 
@@ -55,6 +56,8 @@ export interface CriNode {
   readonly cgroups: PodCgroups;
   /** Stands for `/var/lib/kubelet`, with the pods' logs in `log`. */
   readonly kubeletDir: string;
+  /** What pods have left after so many milliseconds, as the end of the test judges it. */
+  readonly leaks: (withinMs: number) => Promise<string[]>;
 }
 
 /**
@@ -71,6 +74,13 @@ export async function criContainerd(t: TestScope, options: CriOptions = {}): Pro
   const { vmPlugins = bridgePlugins, sandboxer = 'podsandbox' } = options;
 
   let below = '';
+  const cgroupParents = ['default', 'vmshim', 'test', 'k8s.io'];
+  const left = (): string[] => [
+    ...network.mounts(below).map((path) => `mount ${path}`),
+    ...criLeft(join(below, 'state')),
+    ...cniLeft(network, podNetwork),
+    ...cgroups.left(),
+  ];
   const kubeletDir = join(directory, 'kubelet');
   const containerd = await privateContainerd(t, {
     ...options,
@@ -89,13 +99,8 @@ export async function criContainerd(t: TestScope, options: CriOptions = {}): Pro
       const cni = writeCni(join(directory, 'cni'), podNetwork, config(vmPlugins));
       return { pauseImage: PAUSE, handlers, sandboxer, ...cni };
     },
-    cgroupParents: ['default', 'vmshim', 'test', 'k8s.io'],
-    left: () => [
-      ...network.mounts(below).map((path) => `mount ${path}`),
-      ...criLeft(join(below, 'state')),
-      ...cniLeft(network, podNetwork),
-      ...cgroups.left(),
-    ],
+    cgroupParents,
+    left,
   });
   const cri = new CriClient(containerd.address);
   t.teardown(() => cri[Symbol.dispose]());
@@ -108,7 +113,9 @@ export async function criContainerd(t: TestScope, options: CriOptions = {}): Pro
   }
   if (options.images === undefined) await importGuest({ containerd, cri });
   for (const { archive, name } of options.images ?? []) await importImage(containerd, cri, archive, name);
-  return { containerd, cri, network, podNetwork, cgroups, kubeletDir };
+  const leaksOfNode = (withinMs: number): Promise<string[]> =>
+    leaks(containerd.directory, cgroupParents, left, withinMs);
+  return { containerd, cri, network, podNetwork, cgroups, kubeletDir, leaks: leaksOfNode };
 }
 
 /** SIGKILL and a new containerd, of another release where one is named; resolves when it serves CRI again. */

@@ -33,10 +33,13 @@ const OWN_LINKS = ['lo', 'uplink0', 'uplink1'];
 export class NodeNetwork {
   /** Command that enters the namespaces and becomes what follows it. */
   readonly enter: readonly string[];
+  /** Where its file system is seen from outside, with what is mounted inside. */
+  readonly root: string;
   readonly #pid: number;
 
   private constructor(pid: number) {
     this.#pid = pid;
+    this.root = `/proc/${pid}/root`;
     this.enter = ['nsenter', `--mount=/proc/${pid}/ns/mnt`, `--net=/proc/${pid}/ns/net`];
   }
 

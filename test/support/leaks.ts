@@ -10,13 +10,15 @@ const PATIENCE_MS = patience(30_000);
  * must end with. Things on their way out (a process being reaped, containerd running `delete`) are waited for.
  * @param cgroupParents cgroups in which nothing may be left.
  * @param more looks for what else may be left, one text each.
+ * @param withinMs how long is waited for things on their way out.
  */
 export async function leaks(
   directory: string,
   cgroupParents: readonly string[] = ['default', 'vmshim', 'test'],
   more: () => string[] = () => [],
+  withinMs = PATIENCE_MS,
 ): Promise<string[]> {
-  const deadline = Date.now() + PATIENCE_MS;
+  const deadline = Date.now() + withinMs;
   for (;;) {
     const found = [
       ...processes(directory),

@@ -28,12 +28,14 @@ export async function rebootNode(node: CriNode, random: Random, state: StateAfte
   }
   for (const pid of pids) await processEnded(pid);
 
-  const below = (name: string): string => join(directory, name);
+  // What a test has mounted on these is seen from within only.
+  const below = (name: string): string => join(`${network.root}${directory}`, name);
+  const kept = ['data', 'vms'].map((name) => join(directory, name));
   for (const mount of network.mounts(directory).reverse())
-    if (mount !== below('data')) await network.run('umount', '-l', mount);
+    if (!kept.includes(mount)) await network.run('umount', '-l', mount);
   await cgroups.reboot();
   for (const name of ['state', 's', 'fifo']) rmSync(below(name), { recursive: true, force: true });
-  if (state === 'gone') rmSync(below('vms'), { recursive: true, force: true });
+  if (state === 'gone') for (const path of globSync(below('vms/*'))) rmSync(path, { recursive: true });
   else for (const record of globSync(below('vms/*/record.json'))) bootedSince(record);
   await containerd.start();
   await criReady(cri);

@@ -1,0 +1,218 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { ChaosVm } from './chaos-vm.ts';
+import { type ChaosNode, signal } from './chaos-node.ts';
+import type { Boots } from './guest-model.ts';
+import { rebootNode } from './node-reboot.ts';
+import type { Random } from './random.ts';
+
+/** Seconds: more than the guest takes to power off on a busy machine. */
+const GRACE = 60;
+
+/** What an action acts on: one VM, and the node with all of them. */
+export interface Scene {
+  readonly chaos: ChaosNode;
+  readonly vm: ChaosVm;
+  readonly random: Random;
+  readonly vms: readonly ChaosVm[];
+}
+
+/** Something that is done to a VM or its node. Afterwards nobody waits for it: kubelet brings the pods back. */
+export interface Action {
+  /** Whether it breaks something. */
+  readonly fault: boolean;
+  /** What it means for the guest of its VM, or of every VM of the node. */
+  readonly boots: Boots;
+  readonly ofAll?: boolean;
+  /** Whether it may come while another action is under way. */
+  readonly besides?: boolean;
+  /** Whether it ends containerd, which two cannot do at once. */
+  readonly containerd?: boolean;
+  readonly run: (scene: Scene) => Promise<void>;
+}
+
+const some = (random: Random, milliseconds: number): Promise<void> => delay(random.below(milliseconds));
+
+export const actions = {
+  'the guest writes': {
+    fault: false,
+    boots: 'never',
+    run: async ({ vm, random }) => {
+      await vm.writes(1 + random.below(100), 20_000);
+    },
+  },
+  'container restart': {
+    fault: false,
+    boots: 'must',
+    run: async ({ chaos, vm, random }) => {
+      const timeout = random.pick([0, GRACE]);
+      await chaos.node.cri.call('StopContainer', { containerId: vm.pod.container ?? '', timeout });
+    },
+  },
+  'delete and create': {
+    fault: false,
+    boots: 'must',
+    run: ({ vm }) => vm.pod.remove(),
+  },
+  'delete for good, and create another': {
+    fault: false,
+    boots: 'must',
+    run: async ({ chaos, vm }) => {
+      await vm.replace();
+      await chaos.vmctl('gc', '--grace', '0s');
+    },
+  },
+  'concurrent delete': {
+    fault: true,
+    boots: 'must',
+    run: async ({ chaos, vm, random }) => {
+      const { cri } = chaos.node;
+      const podSandboxId = vm.pod.sandbox ?? '';
+      const containerId = vm.pod.container ?? '';
+      const deeds = random.shuffle([
+        () => cri.call('StopContainer', { containerId, timeout: 0 }),
+        () => cri.call('StopPodSandbox', { podSandboxId }),
+        () => cri.call('StopPodSandbox', { podSandboxId }),
+        () => cri.call('RemoveContainer', { containerId }),
+        () => cri.call('RemovePodSandbox', { podSandboxId }),
+      ]);
+      // Those that come too early or too late are refused. The pod is removed in any case.
+      await Promise.allSettled(deeds.map((deed) => some(random, 200).then(deed)));
+      await vm.pod.remove();
+    },
+  },
+  'kill -9 shim': {
+    fault: true,
+    boots: 'never',
+    besides: true,
+    run: ({ chaos, vm }) => {
+      for (const pid of chaos.shims(vm)) signal(pid, 'SIGKILL');
+      return Promise.resolve();
+    },
+  },
+  'kill -9 keeper of an orphan': {
+    fault: true,
+    boots: 'never',
+    run: async ({ chaos, vm, random }) => {
+      for (const pid of chaos.shims(vm)) signal(pid, 'SIGKILL');
+      await some(random, 1500);
+      for (const pid of chaos.keepers()) signal(pid, 'SIGKILL');
+    },
+  },
+  'kill -9 QEMU': {
+    fault: true,
+    boots: 'must',
+    run: async ({ chaos, vm }) => {
+      signal(chaos.qemu(vm), 'SIGKILL');
+      await Promise.resolve();
+    },
+  },
+  'kill -9 containerd': {
+    containerd: true,
+    fault: true,
+    boots: 'never',
+    besides: true,
+    run: ({ chaos, random }) => chaos.restartContainerd(() => some(random, 500)),
+  },
+  'kill -9 shim and containerd': {
+    containerd: true,
+    fault: true,
+    boots: 'never',
+    run: ({ chaos, vm }) =>
+      chaos.restartContainerd(() => {
+        for (const pid of chaos.shims(vm)) signal(pid, 'SIGKILL');
+      }),
+  },
+  'SIGSTOP QEMU, SIGCONT': {
+    fault: true,
+    boots: 'never',
+    run: async ({ chaos, vm, random }) => {
+      const qemu = chaos.qemu(vm);
+      signal(qemu, 'SIGSTOP');
+      // Whoever asks is answered, whatever the guest does.
+      await chaos.node.cri.call('ContainerStatus', { containerId: vm.pod.container ?? '' });
+      await chaos.vmctl('list');
+      await some(random, 1500);
+      signal(qemu, 'SIGCONT');
+    },
+  },
+  'SIGSTOP QEMU, container restart': {
+    fault: true,
+    boots: 'must',
+    run: async ({ chaos, vm }) => {
+      signal(chaos.qemu(vm), 'SIGSTOP');
+      await chaos.node.cri.call('StopContainer', { containerId: vm.pod.container ?? '', timeout: 1 });
+    },
+  },
+  'SIGSTOP containerd, SIGCONT': {
+    fault: true,
+    boots: 'never',
+    besides: true,
+    run: async ({ chaos, random }) => {
+      const { pid } = chaos.node.containerd;
+      signal(pid, 'SIGSTOP');
+      await some(random, 2000);
+      signal(pid, 'SIGCONT');
+    },
+  },
+  'fill data dir': {
+    fault: true,
+    boots: 'never',
+    run: async ({ chaos, vm, random }) => {
+      const ballast = await fill(chaos, 'data');
+      // Until the guest stands still for a new cluster, or has shown that it needs none.
+      await vm.writes(50 + random.below(100), 5000);
+      await chaos.node.network.run('rm', ballast);
+    },
+  },
+  'fill state dir': {
+    fault: true,
+    boots: 'never',
+    run: async ({ chaos, vm, random }) => {
+      const ballast = await fill(chaos, 'vms');
+      await vm.writes(10 + random.below(50), 5000);
+      await chaos.node.network.run('rm', ballast);
+    },
+  },
+  'fill state dir, container restart': {
+    fault: true,
+    boots: 'must',
+    run: async ({ chaos, vm }) => {
+      const ballast = await fill(chaos, 'vms');
+      await chaos.node.cri
+        .call('StopContainer', { containerId: vm.pod.container ?? '', timeout: 0 })
+        .finally(() => chaos.node.network.run('rm', ballast));
+    },
+  },
+  'power cut that leaves nothing volatile': {
+    containerd: true,
+    fault: true,
+    boots: 'must',
+    ofAll: true,
+    run: ({ chaos, random }) => chaos.withoutContainerd(() => rebootNode(chaos.node, random, 'gone')),
+  },
+  'power cut with a state_dir on disk': {
+    containerd: true,
+    fault: true,
+    boots: 'must',
+    ofAll: true,
+    run: ({ chaos, random }) =>
+      chaos.withoutContainerd(() => rebootNode(chaos.node, random, 'of another boot')),
+  },
+  'vmctl gc': {
+    fault: false,
+    boots: 'never',
+    besides: true,
+    // Without a grace it takes everything that it can prove to be orphaned.
+    run: async ({ chaos }) => {
+      await chaos.vmctl('gc', '--grace', '0s');
+    },
+  },
+} satisfies Readonly<Record<string, Action>>;
+
+/** @returns the path of what fills it. */
+async function fill({ node }: ChaosNode, directory: 'vms' | 'data'): Promise<string> {
+  const ballast = `${node.containerd.directory}/${directory}/ballast`;
+  // Fails when the file system is full, which is what it is for.
+  await node.network.run('sh', '-c', 'dd if=/dev/zero of="$0" bs=4k 2>/dev/null || true', ballast);
+  return ballast;
+}

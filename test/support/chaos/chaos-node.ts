@@ -1,0 +1,159 @@
+import { existsSync, globSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { LinuxHost } from '../../../src/host/linux-host.ts';
+import { vmNames } from '../../../src/vm/names.ts';
+import { readRecord } from '../../../src/vm/record.ts';
+import { type CriNode, criContainerd, criReady } from '../cri-containerd.ts';
+import { WAYS } from '../cri-ways.ts';
+import { processesOf } from '../leaks.ts';
+import { vmctl } from '../vm-image.ts';
+import type { TestScope } from '../containerd.ts';
+import { type ExitLedger, missingExits, NO_EXITS, noteDeafness, noteEvent } from './exit-ledger.ts';
+import { ExitWatch } from './exit-watch.ts';
+import type { ChaosVm } from './chaos-vm.ts';
+
+const EXIT_EVENT_MS = 10_000;
+
+/**
+ * A node whose state and data directories are small file systems, with somebody who counts exit events. They are mounted in
+ * the node's own mount namespace, so they are seen below `state` and `data` from outside.
+ */
+export class ChaosNode {
+  readonly node: CriNode;
+  readonly state: string;
+  readonly data: string;
+  #exits: ExitLedger = NO_EXITS;
+  #events = 0;
+  #watch: ExitWatch | undefined;
+
+  static async make(t: TestScope): Promise<ChaosNode> {
+    const node = await criContainerd(t, { vmPlugins: WAYS['a TAP on the node’s bridge'].plugins });
+    const { network, containerd } = node;
+    for (const [name, size] of [
+      ['vms', '16m'],
+      ['data', '480m'],
+    ] as const) {
+      const path = join(containerd.directory, name);
+      await network.run('mkdir', '-p', path);
+      await network.run('mount', '-t', 'tmpfs', '-o', `size=${size},mode=711`, 'tmpfs', path);
+      t.teardown(() => network.run('umount', '-l', path));
+    }
+    const chaos = new ChaosNode(node);
+    t.teardown(() => chaos.#watch?.[Symbol.asyncDispose]());
+    await chaos.#listen();
+    return chaos;
+  }
+
+  private constructor(node: CriNode) {
+    this.node = node;
+    const inside = `${node.network.root}${node.containerd.directory}`;
+    this.state = `${inside}/vms`;
+    this.data = `${inside}/data`;
+  }
+
+  get exits(): ExitLedger {
+    return this.#exits;
+  }
+
+  get exitEvents(): number {
+    return this.#events;
+  }
+
+  note(change: (ledger: ExitLedger) => ExitLedger): void {
+    this.#exits = change(this.#exits);
+  }
+
+  /** While `deed` runs containerd dies and comes back; whoever listens to it has to begin anew. */
+  async withoutContainerd(deed: () => Promise<void>): Promise<void> {
+    this.note(noteDeafness);
+    await deed();
+    await this.#watch?.[Symbol.asyncDispose]();
+    await this.#listen();
+    this.note(noteDeafness);
+  }
+
+  /** SIGKILL and a new one, with `meanwhile` in between. */
+  restartContainerd(meanwhile: () => void | Promise<void> = () => undefined): Promise<void> {
+    const { containerd, cri } = this.node;
+    return this.withoutContainerd(async () => {
+      await containerd.kill();
+      await meanwhile();
+      await containerd.start();
+      await criReady(cri);
+    });
+  }
+
+  /** Exit events come a moment after CRI knows of the end. */
+  async exitsTold(): Promise<void> {
+    const deadline = Date.now() + EXIT_EVENT_MS;
+    while (missingExits(this.#exits).length > 0 && Date.now() < deadline) await delay(50);
+  }
+
+  /** `vmctl` on the node; rejects when it fails. */
+  vmctl(...args: string[]): Promise<string> {
+    const config = `VMSHIM_CONFIG=${this.node.containerd.directory}/vmshim.toml`;
+    const address = `CONTAINERD_ADDRESS=${this.node.containerd.address}`;
+    return this.node.network.run('env', config, address, vmctl, ...args);
+  }
+
+  /** Pid of the QEMU of a VM, if it is known to run. */
+  qemu({ pod }: ChaosVm): number | undefined {
+    const { network, containerd } = this.node;
+    const { record } = vmNames(join(containerd.directory, 'vms'), 'k8s.io', pod.container ?? '');
+    const path = `${network.root}${record}`;
+    return existsSync(path) ? readRecord(new LinuxHost(), path)?.qemu?.pid : undefined;
+  }
+
+  /** Pids of the shims of a pod, by the arguments that containerd gave them. */
+  shims({ pod }: ChaosVm): number[] {
+    return this.#processes((command) => pod.sandbox !== undefined && command.includes(`-id ${pod.sandbox} `));
+  }
+
+  /** Pids of the keepers of orphans. */
+  keepers(): number[] {
+    return this.#processes((command) => command.endsWith(' keep'));
+  }
+
+  /** What pods have left, and what VMs have left in the directories. */
+  async left(): Promise<string[]> {
+    const { directory } = this.node.containerd;
+    const ours = ['vms', 'data'].map((name) => `mount ${directory}/${name}`);
+    const names = ['vms/*/', 'vms/cni/*', 'vms/{kept,orphan}-*', 'data/vms/*', 'data/pods/*', 'data/bases/*'];
+    const inside = join(this.state, '..');
+    const files = globSync(names.map((name) => `${inside}/${name}`)).filter(
+      (path) => !path.endsWith('/vms/cni'),
+    );
+    return [
+      // Cgroups of `ctr` are other tests'.
+      ...(await this.node.leaks(0)).filter(
+        (text) => !ours.includes(text) && !/^cgroup .*\/default\//.test(text),
+      ),
+      ...files.map((path) => `file ${path.slice(inside.length + 1)}`),
+    ];
+  }
+
+  async #listen(): Promise<void> {
+    this.#watch = await ExitWatch.begin(this.node.containerd, (event) => {
+      this.#events++;
+      this.note((ledger) => noteEvent(ledger, event));
+    });
+  }
+
+  #processes(wanted: (command: string) => boolean): number[] {
+    return processesOf(this.node.containerd.directory)
+      .filter(({ command }) => command.includes('shim.cjs') && wanted(command))
+      .map(({ pid }) => pid);
+  }
+}
+
+/** Sends a signal to a process; one that is gone already needs none. */
+export function signal(pid: number | undefined, name: NodeJS.Signals): void {
+  // A zombie cannot be told from a process by kill(2), which is fine.
+  if (pid === undefined || pid <= 0) return;
+  try {
+    process.kill(pid, name);
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error;
+  }
+}
