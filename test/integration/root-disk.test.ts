@@ -4,7 +4,6 @@
  */
 import { execFileSync } from 'node:child_process';
 import {
-  appendFileSync,
   existsSync,
   globSync,
   mkdirSync,
@@ -75,7 +74,6 @@ void t.test('root disks of pods', async (t) => {
   const node = await criContainerd(t);
   const { containerd } = node;
   const data = join(containerd.directory, 'data');
-  appendFileSync(join(containerd.directory, 'vmshim.toml'), `\nkubelet_dir = "${node.kubeletDir}"\n`);
   const bases = (): string[] => readdirSync(join(data, 'bases'));
 
   await t.test('outlives its image, which is removed, collected and replaced by another', async (t) => {

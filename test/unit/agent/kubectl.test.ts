@@ -1,0 +1,95 @@
+/** `kubectl vm`, against an API server that stands in, and an agent that the test plays. */
+import t from 'tap';
+import { loadCluster } from '../../../src/agent/kube/cluster.ts';
+import { KubeApi } from '../../../src/agent/kube/kube-api.ts';
+import { isVm, PodClient } from '../../../src/agent/kubectl/pod-client.ts';
+import { askPower, type PowerVerb } from '../../../src/agent/kubectl/power-verb.ts';
+import { vmDetails, vmTable } from '../../../src/agent/kubectl/vm-lines.ts';
+import { KubeServer } from '../../support/kube-server.ts';
+import type { Teardown } from '../../support/temp-dir.ts';
+
+const STOP: PowerVerb = { action: 'stop', graceSeconds: 9, force: false, wait: true };
+const { signal } = new AbortController();
+
+async function make(t: Teardown) {
+  const kube = await KubeServer.start(t);
+  kube.addPod({ name: 'a', uid: 'uid-a' });
+  const client = new PodClient(new KubeApi(loadCluster({ kubeconfig: kube.kubeconfig }, {}), 'test'));
+  const id = (): string =>
+    (JSON.parse(kube.pod('a').metadata.annotations['vmshim.io/power-request'] ?? '{}') as { id?: string })
+      .id ?? '';
+  const answer = (phase: string, message = ''): void =>
+    kube.annotate('a', 'vmshim.io/power-status', JSON.stringify({ id: id(), phase, message, time: 'now' }));
+  const said: string[] = [];
+  const ask = (verb = STOP) =>
+    askPower(client, kube.pod('a'), verb, (sentence) => void said.push(sentence), signal);
+  return { kube, client, answer, said, ask };
+}
+
+void t.test('a request is written and its answer followed, across connections that break', async (t) => {
+  const { kube, answer, said, ask } = await make(t);
+  const asked = ask();
+  await kube.until(() => kube.watching === 1);
+  t.match(JSON.parse(kube.pod('a').metadata.annotations['vmshim.io/power-request'] ?? ''), {
+    ...{ id: /^[0-9a-f-]{36}$/, action: 'stop', graceSeconds: 9 },
+  });
+  answer('pending', 'waiting');
+  answer('running');
+  kube.breakConnections();
+  answer('done');
+  t.match(await asked, { phase: 'done' });
+  t.ok(said.length <= 2);
+  t.equal(await ask({ ...STOP, wait: false }), undefined);
+});
+
+void t.test('a request that fails, is replaced, or whose pod goes', async (t) => {
+  const { kube, answer, ask } = await make(t);
+  const failed = ask();
+  await kube.until(() => kube.watching === 1);
+  answer('failed', 'why');
+  t.match(await failed, { phase: 'failed', message: 'why' });
+  await kube.until(() => kube.watching === 0);
+
+  const replaced = ask();
+  await kube.until(() => kube.watching === 1);
+  kube.annotate('a', 'vmshim.io/power-request', '{"id":"x","action":"start"}');
+  await t.rejects(replaced, { message: /another request has taken the place/ });
+  await kube.until(() => kube.watching === 0);
+
+  const gone = ask();
+  await kube.until(() => kube.watching === 1);
+  kube.deletePod('a');
+  await t.rejects(gone, { message: /the pod is gone/ });
+});
+
+void t.test('pods as lines', async (t) => {
+  const { kube, client, answer, ask } = await make(t);
+  await ask({ ...STOP, wait: false });
+  answer('done');
+  kube.change('a', (pod) => {
+    pod.status.conditions.push({
+      type: 'vmshim.io/PoweredOn',
+      status: 'False',
+      reason: 'PoweredOff',
+      message: 'why',
+    });
+  });
+  kube.addPod({ name: 'b', uid: 'uid-b', annotations: { 'vmshim.io/power-request': '{' } });
+  kube.change('b', (pod) => (pod.spec['runtimeClassName'] = 'other'));
+  const pods = await client.list('default', signal);
+  t.same(
+    pods.map((pod) => isVm(pod, 'vm')),
+    [true, false],
+  );
+  t.equal(
+    vmTable(pods, true),
+    `NAMESPACE  NAME  PHASE    POWER    REQUEST    NODE    IP
+default    a     Running  off      stop done  node-1  10.0.0.9
+default    b     Running  unknown  malformed  node-1  10.0.0.9
+`,
+  );
+  t.match(vmDetails(pods[0]), /^power +off: why\n/m);
+  await t.rejects(client.get('default', 'c', signal), {
+    message: /there is no pod "c" in namespace "default"/,
+  });
+});
