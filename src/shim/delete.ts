@@ -49,14 +49,22 @@ export async function deleteTask(flags: ShimFlags): Promise<void> {
   writeStdout(reply);
 }
 
-/** A guest that is to outlive its shim is ended for containerd alone. */
+/**
+ * A guest that is to outlive its shim is ended for containerd alone. One that cannot be marked as such, where the state
+ * directory is full, is ended for good: no shim would find it, and it would hold the pod's disk for ever.
+ */
 async function leaveOrCleanUp(
   deps: CleanUpDeps,
   recordPath: string,
   signal: AbortSignal,
 ): Promise<CleanedTask> {
   const { host } = deps;
-  const left = await leaveOrphan(deps, recordPath, (record) => spawnKeeper(host, record), signal);
+  const left = await leaveOrphan(deps, recordPath, (record) => spawnKeeper(host, record), signal).catch(
+    () => {
+      signal.throwIfAborted();
+      return undefined;
+    },
+  );
   if (left === undefined) return await cleanUpTask(deps, recordPath, signal);
   return { pid: left.qemu?.pid ?? 0, exit: killedNow(), shimSocket: left.shimSocket };
 }

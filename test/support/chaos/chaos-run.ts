@@ -10,6 +10,7 @@ import { ChaosNode } from './chaos-node.ts';
 import type { ChaosReport } from './chaos-report.ts';
 import { type ChaosCourt, ChaosVm } from './chaos-vm.ts';
 import { judgeExits, noteEnd, noteStart } from './exit-ledger.ts';
+import type { Boots } from './guest-model.ts';
 import { StuckError } from './kept-pod.ts';
 import { Random } from './random.ts';
 
@@ -119,9 +120,10 @@ class ChaosRun {
   async #act(name: ActionName, index: number, alone: boolean): Promise<void> {
     const action = TABLE[name];
     const vm = this.#vm(index);
-    const concerned = action.ofAll === true ? this.#vms : [vm];
+    const bootsOf = (one: ChaosVm): Boots => (one === vm ? action.boots : (action.others ?? 'never'));
     this.#counts[name] = (this.#counts[name] ?? 0) + 1;
-    for (const one of concerned) one.expect(action.boots === 'must' ? 'may' : action.boots);
+    // What fails may or may not have happened.
+    for (const one of this.#vms) one.expect(bootsOf(one) === 'must' ? 'may' : bootsOf(one));
     const scene: Scene = {
       chaos: this.#chaos,
       vm,
@@ -130,7 +132,7 @@ class ChaosRun {
     };
     try {
       await action.run(scene);
-      for (const one of concerned) one.expect(action.boots);
+      for (const one of this.#vms) one.expect(bootsOf(one));
     } catch (error) {
       if (error instanceof StuckError) throw error;
       if (alone) this.#violation(`${name} failed: ${String(error)}`);

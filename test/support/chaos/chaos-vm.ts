@@ -15,7 +15,7 @@ import {
 import { KeptPod, type PodObserver, StuckError } from './kept-pod.ts';
 
 /** Longer than a guest takes to boot on a busy machine, and to write again after anything else. */
-const SILENT_MS = patience(120_000);
+const SILENT_MS = patience(300_000);
 const LOOK_MS = 50;
 /** Looks between two of kubelet's, which looks at a pod once a second. */
 const LOOKS_PER_SYNC = 10;

@@ -8,7 +8,7 @@ import { patience } from '../machine-traits.ts';
 import { vmImage } from '../vm-image.ts';
 
 /** Longer than anything takes on a busy machine; more is a pod that is stuck. */
-const STUCK_MS = patience(120_000);
+const STUCK_MS = patience(300_000);
 const PAUSE_MS = 100;
 /** MiB: behind the partition of the test guest's disk. */
 const JOURNAL_AT = 64;
