@@ -59,6 +59,8 @@ async function podWithVm(
       [cri('sandbox-name')]: POD.metadata.name,
       [cri('sandbox-namespace')]: POD.metadata.namespace,
       [cri('container-name')]: 'vm',
+      // A pod's guest outlives its shim otherwise.
+      'vmshim.io/on-shim-death': 'kill',
     },
   });
   const io = shims.io(vm);
