@@ -227,9 +227,7 @@ export class Machine {
       await systemPowerdown(this.#parts.qemu.qmp, { signal: AbortSignal.any([signal, late]) });
     } catch (error) {
       if (late.aborted && !signal.aborted) {
-        this.#parts.log.warn('QEMU does not answer, so nobody knows of the power button', {
-          id: this.spec.id,
-        });
+        this.#parts.log.warn('QEMU did not answer the power button', { id: this.spec.id });
         return;
       }
       // QEMU has ended in this moment, which is what was asked for.
