@@ -4,16 +4,21 @@ import type { DiskSource } from './disk-spec.ts';
 export function describeSource(source: DiskSource): string {
   switch (source.kind) {
     case 'device':
-      return `block volume ${source.path}`;
+      return `block volume ${oneLine(source.path)}`;
     case 'file':
-      return `${source.file} of the volume ${source.mount.destination}`;
+      return `${source.file} of the volume ${oneLine(source.mount.destination)}`;
     case 'files':
-      return `files of the volume ${source.mount.destination}`;
+      return `files of the volume ${oneLine(source.mount.destination)}`;
     case 'empty':
       return 'empty disk';
     case 'host':
-      return `${source.path} of the node`;
+      return `${oneLine(source.path)} of the node`;
     case 'rbd':
-      return `rbd ${source.pool}/${source.image}`;
+      return `rbd ${oneLine(source.pool)}/${oneLine(source.image)}`;
   }
+}
+
+/** Paths of a pod may have line feeds; what is said of them goes into logs and events. */
+function oneLine(text: string): string {
+  return JSON.stringify(text).slice(1, -1);
 }

@@ -143,6 +143,7 @@ const KNOWN_FLAGS = new Set(
       'vga',
       'k',
       'drive',
+      'watchdog-action',
     ],
   ].map((name) => `-${name}`),
 );
