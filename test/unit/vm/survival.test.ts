@@ -1,0 +1,56 @@
+import t from 'tap';
+import { parseConfig } from '../../../src/core/config.ts';
+import type { VmSpec } from '../../../src/core/vm-spec.ts';
+import { LinuxHost } from '../../../src/host/linux-host.ts';
+import { makeupOf, survivalOf } from '../../../src/vm/survival.ts';
+import { baseInput } from '../qemu-plan/golden-cases.ts';
+
+const host = new LinuxHost();
+const config = parseConfig('', 'config.toml');
+const spec: VmSpec = { ...baseInput.spec, onShimDeath: 'survive' };
+const facts = {
+  accel: 'tcg',
+  accelReason: '',
+  machineType: 'pc-q35-7.2',
+  qemuVersion: '7.2.0',
+  rootDisk: '',
+  disks: [],
+  shared: [],
+  network: '',
+  numa: '',
+  cgroup: { kind: 'none', reason: '' },
+  warnings: [],
+};
+
+void t.test('which guests run on without their shim', (t) => {
+  const survives = (change: Partial<VmSpec>, netns?: string): boolean => {
+    const request = {
+      spec: { ...spec, ...change },
+      config,
+      rootfs: { path: '/b/rootfs', mounts: [] },
+      netns,
+    };
+    return survivalOf(host, request, { logStart: 0, plan: [], facts, nics: [] } as never) !== undefined;
+  };
+  t.equal(survives({}), true);
+  t.equal(survives({ onShimDeath: 'kill' }), false);
+  t.equal(survives({ network: { mode: 'user', mac: '52:54:00:00:00:01', forwards: [] } }), true);
+  t.equal(
+    survives({ network: { mode: 'user', mac: '52:54:00:00:00:01', forwards: [] } }, '/ns'),
+    false,
+    'its namespace goes',
+  );
+  const mount = { destination: '/data', source: '/pods/data', readOnly: false };
+  const shared = [{ tag: 'data', mount, access: 'rw', cache: 'auto' }] as never;
+  t.equal(survives({ shared }), false, 'nobody would watch its virtiofsd');
+  t.end();
+});
+
+void t.test('what makes another machine, and what does not', (t) => {
+  const same = (change: Partial<VmSpec>): boolean =>
+    makeupOf({ ...spec, ...change }, []) === makeupOf(spec, []);
+  t.equal(same({ name: 'other' }), true);
+  t.equal(same({ vcpus: 3 }), false);
+  t.equal(same({ memoryBytes: 2 ** 30 }), false);
+  t.end();
+});
