@@ -23,6 +23,8 @@ export class AgentProcess {
     this.#process = child;
     this.#closed = once(child, 'close');
     this.log = new ExpectText(child.stderr);
+    // A test that waits in vain leaves no other trace of why.
+    child.stderr.pipe(process.stderr, { end: false });
     t.teardown(async () => {
       child.kill('SIGKILL');
       await this.#closed;

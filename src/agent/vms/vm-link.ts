@@ -82,6 +82,8 @@ export class VmLink implements AsyncDisposable {
     if (backOff.failures < RETRIES) {
       waits.push(backOff.wait(AbortSignal.any([signal, moment.signal])).catch(() => undefined));
     }
+    // Something new may take its moments again: a socket has its name before anybody listens there.
+    void poked.then(() => backOff.reset());
     await Promise.race(waits);
     moment.abort();
     this.#poked = Promise.withResolvers();
