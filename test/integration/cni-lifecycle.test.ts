@@ -205,7 +205,12 @@ void t.test('CHECK tells each way in which a VM’s TAP is not as it was', async
 
   await chain.del(pod);
   t.match(node.exec('ip', 'link', 'show', tap), tap, 'DEL leaves the TAP to the VM');
-  t.same(lab.left(), []);
+  t.same(lab.left(), ['10.202.7.2'], 'and the address to a guest that may outlive its sandbox');
+  await chain.gc([]);
+  t.same(lab.left(), ['10.202.7.2'], 'as GC does');
+  node.exec('ip', 'tuntap', 'del', 'mode', 'tap', 'name', tap);
+  await chain.gc([]);
+  t.same(lab.left(), [], 'until it ends');
 });
 
 void t.test('GC takes what is stale, and nothing else', async (t) => {
