@@ -194,7 +194,7 @@ complete_line vmctl list --`;
   const { stdout } = await promisify(execFile)('/bin/bash', ['-c', script], {
     env: containerd.environment(),
   });
-  t.same(stdout.trim().split('\n'), ['status', 'detached', '--replay', 'list', '--json']);
+  t.same(stdout.trim().split('\n'), ['status stats', 'detached', '--replay', 'list', '--json']);
 
   await t.test('a VM whose shim is not there', async (t) => {
     const directory = join(containerd.directory, 'orphans');
