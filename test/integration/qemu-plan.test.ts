@@ -272,7 +272,7 @@ void t.test('a guest has the NUMA nodes, CPUs and distances of its plan', async 
   const bound = { node: 0, policy: 'bind' as const };
   const vm = await start(t, {
     ...tcg,
-    spec: { ...tcg.spec, vcpus: 3, memoryBytes: 384 * MIB, boot: kernel(images.cmdline) },
+    spec: { ...tcg.spec, vcpus: 3, maxVcpus: 3, memoryBytes: 384 * MIB, boot: kernel(images.cmdline) },
     ram: {
       kind: 'nodes',
       nodes: [
