@@ -136,7 +136,9 @@ export function describePower(state: PowerState): string {
       return `off: ${state.why}`;
     case 'stopping':
     case 'starting':
-    case 'ended':
       return state.t;
+    case 'ended':
+      // containerd's word for a task without a process.
+      return 'stopped';
   }
 }
