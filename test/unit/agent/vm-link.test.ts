@@ -15,7 +15,7 @@ void t.test('a socket that has its name before somebody listens there is found a
   mkdirSync(runDir);
   const control = join(runDir, 'control.sock');
   let told = Promise.withResolvers<string | undefined>();
-  await using link = new VmLink(control, (status) => told.resolve(status?.name));
+  await using link = new VmLink(control, (status) => told.resolve(status?.name ?? undefined));
   // The record is written anew at every step of a VM's creation.
   for (let step = 0; step < 10; step += 1) {
     t.equal(await told.promise, undefined, 'nobody answers');
