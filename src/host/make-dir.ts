@@ -15,9 +15,9 @@ function make(path: string, mode: number): void {
     makeOne(path, mode);
   } catch (error) {
     const parent = dirname(path);
-    // Where the parent is there and the answer is still ENOENT, as in /proc, nothing can be made.
-    if (errnoName(error) !== 'ENOENT' || parent === path || isDirectory(parent)) throw error;
-    make(parent, mode);
+    if (errnoName(error) !== 'ENOENT' || parent === path) throw error;
+    // Where the parent is there, somebody else has made it meanwhile, or nothing can be made in it, as in /proc.
+    if (!isDirectory(parent)) make(parent, mode);
     makeOne(path, mode);
   }
 }

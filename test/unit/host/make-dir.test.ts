@@ -1,5 +1,7 @@
-import { mkdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { mkdirSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import t from 'tap';
 import { makeDir } from '../../../src/host/make-dir.ts';
 import { loadNative } from '../../../src/host/native.ts';
@@ -52,4 +54,36 @@ void t.test('what cannot be made says why', (t) => {
   // Node's own recursive mkdir never comes back from this one.
   t.throws(() => makeDir('/proc/vmshim/sub', 0o700), { name: 'VmError', kind: 'NotFound' });
   t.end();
+});
+
+void t.test('two that make the same parents at once both have their directory', async (t) => {
+  const directory = tempDir(t);
+  const flag = new Int32Array(new SharedArrayBuffer(4));
+  const program = `
+    import { workerData } from 'node:worker_threads';
+    const { module, directory, flag, me } = workerData;
+    const { makeDir } = await import(module);
+    for (let round = 0; round < 400; round += 1) {
+      // Both begin every round together.
+      Atomics.add(flag, 0, 1);
+      while (Atomics.load(flag, 0) < 2 * (round + 1));
+      makeDir(directory + '/' + round + '/a/b/c/' + me, 0o700);
+    }`;
+  const module = new URL('../../../src/host/make-dir.ts', import.meta.url).href;
+  const both = [0, 1].map(
+    (me) =>
+      new Worker(new URL(`data:text/javascript,${encodeURIComponent(program)}`), {
+        workerData: { module, directory, flag, me },
+      }),
+  );
+  try {
+    await Promise.all(
+      both.map(async (worker) => {
+        await once(worker, 'exit');
+      }),
+    );
+  } finally {
+    await Promise.all(both.map((worker) => worker.terminate()));
+  }
+  t.same(readdirSync(`${directory}/399/a/b/c`).toSorted(), ['0', '1']);
 });
