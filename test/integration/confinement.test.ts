@@ -143,7 +143,7 @@ void t.test('a pod’s VM is confined', async (t) => {
     await console.ask('dhcp', /dhcp eth0 10\.0\.2\.15/);
     const [said] = await console.ask(
       `nc 10.0.2.2 ${port} </dev/null && echo "node: $((1)) reached" || echo "node: $((0)) refused"`,
-      /node: \d \w+/,
+      /node: \d \w+(?=\s)/,
     );
     t.equal(said, 'node: 0 refused');
   });

@@ -160,7 +160,7 @@ for (const [name, way] of Object.entries(ways)) {
 
     await t.test('nothing leaves in anybody else’s name', async (t) => {
       const mac = (await console.ask('cat /sys/class/net/eth0/address', /([0-9a-f]{2}:){5}[0-9a-f]{2}/))[0];
-      const local = (await console.ask('ip -6 addr show dev eth0 scope link', /fe80::[0-9a-f:]+/))[0];
+      const local = (await console.ask('ip -6 addr show dev eth0 scope link', /fe80::[0-9a-f:]+(?=\/)/))[0];
       const names = { mac, ip4, ip6, local, gateway4: way.gateway, router: MADE_UP_ROUTER, other: NEIGHBOUR };
       const { spoofed, honest } = guestFrames(names);
       const before = await droppedFrames(node, vm.id);

@@ -155,7 +155,7 @@ for (const [what, cards] of Object.entries({
       if (index === 0 && cards === OF_VM_TAP) t.equal(result.interfaces[0]?.mac, MAC);
       await useCard(console, { index, card, result });
     }
-    const [, count] = await console.ask('echo "defaults=$(ip route | grep -c ^default)"', /defaults=(\d+)/);
+    const [, count] = await console.ask('echo "defaults=$(ip route | grep -c ^default)"', /defaults=(\d+)\s/);
     t.equal(count, '1', 'one default route');
 
     console[Symbol.dispose]();

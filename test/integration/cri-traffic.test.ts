@@ -93,7 +93,7 @@ void t.test('pods reach each other, the node and containers', async (t) => {
       const queues = way.cpus;
       const [, most, current] = await console.ask(
         'ethtool -l eth0',
-        /Combined:\s+(\d+)[^]*Combined:\s+(\d+)/,
+        /Combined:\s+(\d+)[^]*Combined:\s+(\d+)\s/,
       );
       t.same([Number(most), Number(current)], [queues, queues], 'one queue per vCPU is in use');
       const [, mtu] = await console.ask('echo "mtu=$(cat /sys/class/net/eth0/mtu)"', /mtu=(\d+)\r?\n/);

@@ -298,7 +298,7 @@ async function checkUpdate(t: Test, shims: ShimClient, { task, id }: RunningShim
   const cpus = async (): Promise<string | undefined> => {
     const from = io.console.text.length;
     io.type('echo "cpus=$(cat /sys/devices/system/cpu/present)"');
-    return (await io.console.until(/cpus=([\d-]+)/, from))[1];
+    return (await io.console.until(/cpus=([\d-]+)\s/, from))[1];
   };
   // The guest is told by an interrupt; each answer tells how far it is.
   while ((await cpus()) === '0');

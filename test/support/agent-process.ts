@@ -37,7 +37,7 @@ export class AgentProcess {
 
   /** A page it serves. */
   async page(path: string): Promise<string> {
-    const [, address = ''] = await this.log.until(/http="?([\d.:]+)/);
+    const [, address = ''] = await this.log.until(/http="?([\d.:]+)["\s]/);
     return await (await fetch(`http://${address}${path}`)).text();
   }
 

@@ -34,7 +34,7 @@ void t.test('pods on KVM, vhost-net and cgroup v2', async (t) => {
   await t.test('a VM of two vCPUs', async (t) => {
     const pod = await CriPod.run(t, node);
     const vm = await startVm(pod);
-    const ready = await vm.log.until(/vmguest: ready .*cpus=(\d+)/);
+    const ready = await vm.log.until(/vmguest: ready .*cpus=(\d+)\s/);
     t.equal(ready[1], '2');
     const status = await vmStatus(node, vm);
     const { qemuPid } = status;

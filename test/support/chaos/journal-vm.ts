@@ -92,7 +92,7 @@ export class JournalVm {
     const record = vmRecord(this.node.containerd, container.id, 'k8s.io');
     if (record.rootDisk === undefined) throw new Error('the VM has no root disk');
     this.#parts = { qemu: pidOf(record.qemu), shim: pidOf(record.shim), overlay: record.rootDisk };
-    const [said] = await container.log.until(/journal (?:ok|BAD|failed).*/);
+    const [said] = await container.log.until(/journal (?:ok|BAD|failed).*(?=[\r\n])/);
     if (!said.startsWith('journal ok')) throw new Error(said);
   }
 
