@@ -1,7 +1,8 @@
 import { VmError } from '../core/errors.ts';
 import type { Host } from '../host/host.ts';
 import { type DiskImage, readDiskImage } from './disk-image.ts';
-import { fdPath, openFileIn, openImageDirectory, openImageFile, quoteName } from './image-file.ts';
+import { openFileIn, openImageDirectory, openImageFile, quoteName } from './image-file.ts';
+import { fdPath } from './open-directory.ts';
 
 /** The one disk of an image. */
 export interface ImageDisk extends DiskImage {

@@ -1,8 +1,9 @@
 import { VmError } from '../core/errors.ts';
 import type { FileInfo, Host, OwnedFd } from '../host/host.ts';
 import { openFlags } from '../host/open-flags.ts';
+import { fdPath, openDirectoryBelow } from './open-directory.ts';
 
-const { O_RDONLY, O_PATH, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = openFlags;
+const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = openFlags;
 
 /** What a path inside an image names. */
 export interface ImageEntry {
@@ -36,22 +37,9 @@ export function openImageFile(host: Host, rootfs: string, path: string): OwnedFd
 
 /** Opens a directory of the image by `O_PATH`, with the same rules. */
 export function openImageDirectory(host: Host, rootfs: string, path: string): OwnedFd {
-  let directory = host.open(rootfs, O_PATH | O_DIRECTORY);
-  try {
-    let reached = '';
-    for (const part of imagePathParts(path)) {
-      reached += `/${part}`;
-      const kind = kindIn(host, directory, part, reached);
-      if (kind !== 'directory') throw notA('directory', kind, reached);
-      const next = host.open(fdPath(directory, part), O_PATH | O_DIRECTORY | O_NOFOLLOW);
-      directory[Symbol.dispose]();
-      directory = next;
-    }
-    return directory;
-  } catch (error) {
-    directory[Symbol.dispose]();
-    throw error;
-  }
+  return openDirectoryBelow(host, rootfs, imagePathParts(path), (kind, reached) =>
+    kind === undefined ? absent(reached) : notA('directory', kind, reached),
+  );
 }
 
 /**
@@ -68,16 +56,14 @@ export function openFileIn(host: Host, directory: OwnedFd, name: string, path: s
   throw notA('regular file', opened, path);
 }
 
-/** A path to an entry of an opened directory, whatever happens to the directory's own name. */
-export function fdPath(directory: OwnedFd, name: string): string {
-  return `/proc/self/fd/${directory.fd}/${name}`;
-}
-
 function kindIn(host: Host, directory: OwnedFd, name: string, path: string): FileInfo['kind'] {
   const info = host.inspect(fdPath(directory, name));
-  if (info === undefined)
-    throw new VmError('InvalidArgument', `the image has no ${quoteName(path)}; name a file that is in it`);
+  if (info === undefined) throw absent(path);
   return info.kind;
+}
+
+function absent(path: string): VmError {
+  return new VmError('InvalidArgument', `the image has no ${quoteName(path)}; name a file that is in it`);
 }
 
 function notA(wanted: string, kind: FileInfo['kind'], path: string): VmError {

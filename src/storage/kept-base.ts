@@ -7,7 +7,8 @@ import { openFlags } from '../host/open-flags.ts';
 import { type BaseIdentity, readBaseIdentity, renderBaseName } from './base-identity.ts';
 import { type DiskImage, readDiskImage } from './disk-image.ts';
 import type { ImageDisk } from './image-disk.ts';
-import { fdPath, openImageDirectory } from './image-file.ts';
+import { openImageDirectory } from './image-file.ts';
+import { fdPath } from './open-directory.ts';
 import type { DiskFormat } from './image-format.ts';
 import { parentOf, syncDirectory } from './publish-file.ts';
 

@@ -1,13 +1,11 @@
 import { VmError } from '../../core/errors.ts';
 import type { DiskSpec } from '../../core/disk-spec.ts';
-import type { Host, OwnedFd } from '../../host/host.ts';
-import { openFlags } from '../../host/open-flags.ts';
-import { fdPath, quoteName } from '../image-file.ts';
+import type { Host } from '../../host/host.ts';
+import { quoteName } from '../image-file.ts';
+import { openDirectoryBelow } from '../open-directory.ts';
 import { openDevice } from './open-device.ts';
 import type { OpenDisk } from './open-disk.ts';
 import { inspectImage, openImage } from './open-image.ts';
-
-const { O_PATH, O_DIRECTORY, O_NOFOLLOW } = openFlags;
 
 export interface HostDiskRules {
   /** `host_disks` of the configuration. */
@@ -39,36 +37,18 @@ export function openHostDisk(
   const from = path === root ? parentOf(root) : root;
   const parts = path.slice(from === '/' ? 1 : from.length + 1).split('/');
   const name = parts.pop() ?? '';
-  using directory = openDirectory(host, spec, from, parts);
+  using directory = openDirectoryBelow(host, from, parts, (kind, reached) => {
+    const shown = quoteName(from === '/' ? reached : from + reached);
+    return new VmError(
+      kind === undefined ? 'NotFound' : 'InvalidArgument',
+      `disk "${spec.name}": ${shown} of the node is ${kind === undefined ? 'missing' : `a ${kind}`}; give a path of directories`,
+    );
+  });
   const place = { directory, name, path };
   const info = inspectImage(host, place);
   return info?.kind === 'block-device'
     ? openDevice(host, spec, info.device, holder)
     : openImage(host, spec, place);
-}
-
-function openDirectory(host: Host, spec: DiskSpec, from: string, parts: readonly string[]): OwnedFd {
-  let directory = host.open(from, O_PATH | O_DIRECTORY);
-  let reached = from;
-  try {
-    for (const part of parts) {
-      reached += `/${part}`;
-      const kind = host.inspect(fdPath(directory, part))?.kind;
-      if (kind !== 'directory') {
-        throw new VmError(
-          kind === undefined ? 'NotFound' : 'InvalidArgument',
-          `disk "${spec.name}": ${quoteName(reached)} of the node is ${kind === undefined ? 'missing' : `a ${kind}`}; give a path of directories`,
-        );
-      }
-      const next = host.open(fdPath(directory, part), O_PATH | O_DIRECTORY | O_NOFOLLOW);
-      directory[Symbol.dispose]();
-      directory = next;
-    }
-    return directory;
-  } catch (error) {
-    directory[Symbol.dispose]();
-    throw error;
-  }
 }
 
 function parentOf(path: string): string {

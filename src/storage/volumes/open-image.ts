@@ -4,7 +4,8 @@ import { VmError } from '../../core/errors.ts';
 import type { FileInfo, Host, OwnedFd } from '../../host/host.ts';
 import { errnoName } from '../../host/linux-errno.ts';
 import { openFlags } from '../../host/open-flags.ts';
-import { fdPath, quoteName } from '../image-file.ts';
+import { quoteName } from '../image-file.ts';
+import { fdPath } from '../open-directory.ts';
 import type { OpenDisk } from './open-disk.ts';
 
 const { O_RDONLY, O_RDWR, O_DIRECT, O_NOFOLLOW, O_NONBLOCK } = openFlags;

@@ -2,7 +2,8 @@ import { VmError } from '../../core/errors.ts';
 import type { Host, OwnedFd } from '../../host/host.ts';
 import { openFlags } from '../../host/open-flags.ts';
 import type { DriveFile } from '../guest-data/guest-data.ts';
-import { fdPath, quoteName } from '../image-file.ts';
+import { quoteName } from '../image-file.ts';
+import { fdPath } from '../open-directory.ts';
 
 const { O_RDONLY, O_PATH, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = openFlags;
 
