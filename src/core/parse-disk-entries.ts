@@ -1,5 +1,6 @@
 import type { DiskAccess, DiskCache, DiskDevice, FilesFormat, RbdImage, VolumeBus } from './disk-spec.ts';
 import { VmError } from './errors.ts';
+import { parseJsonObjects } from './json-objects.ts';
 import { suggestName } from './nearest-name.ts';
 import { parseQuantity } from './quantity.ts';
 import { show } from './spec-field.ts';
@@ -87,17 +88,11 @@ const ONLY_WITH = { file: 'volume', files: 'volume', label: 'volume', monitors: 
  * @throws VmError InvalidArgument naming the entry and the key.
  */
 export function parseDiskEntries(text: string): readonly DiskEntry[] | undefined {
-  let list: unknown;
-  try {
-    list = JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-  if (!Array.isArray(list)) return undefined;
+  const list = parseJsonObjects(text);
+  if (list === undefined) return undefined;
   const entries: DiskEntry[] = [];
-  for (const [index, item] of (list as unknown[]).entries()) {
-    if (typeof item !== 'object' || item === null || Array.isArray(item)) return undefined;
-    const entry = new Entry(item as Record<string, unknown>, index).parse();
+  for (const [index, item] of list.entries()) {
+    const entry = new Entry(item, index).parse();
     if (entries.some(({ name }) => name === entry.name))
       throw wrong(index, `name "${entry.name}" is there twice; each disk has a name of its own`);
     entries.push(entry);

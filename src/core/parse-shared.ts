@@ -1,5 +1,6 @@
 import type { VolumeMount } from './disk-spec.ts';
 import { VmError } from './errors.ts';
+import { parseJsonObjects } from './json-objects.ts';
 import { suggestName } from './nearest-name.ts';
 import type { DiskEntry } from './parse-disk-entries.ts';
 import { MAX_SHARED, type SharedCache, type SharedDirectory } from './shared-directory.ts';
@@ -28,17 +29,7 @@ const TAG = /^[A-Za-z0-9._-]{1,36}$/;
  * @throws VmError InvalidArgument naming the entry and the key.
  */
 export function parseSharedEntries(text: string): readonly SharedEntry[] | undefined {
-  let list: unknown;
-  try {
-    list = JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-  if (!Array.isArray(list)) return undefined;
-  const items = list as unknown[];
-  if (!items.every((item) => typeof item === 'object' && item !== null && !Array.isArray(item)))
-    return undefined;
-  return items.map((item, index) => parseEntry(item as Readonly<Record<string, unknown>>, index));
+  return parseJsonObjects(text)?.map(parseEntry);
 }
 
 function parseEntry(item: Readonly<Record<string, unknown>>, index: number): SharedEntry {
