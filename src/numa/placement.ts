@@ -1,3 +1,4 @@
+import type { MemoryPolicy } from '../core/guest-ram.ts';
 import { VmError } from '../core/errors.ts';
 import { formatBytes } from '../core/quantity.ts';
 import type { Share } from './claim.ts';
@@ -17,11 +18,6 @@ export type Placement =
   /** Left to the kernel; `reason` tells why, as the end of a sentence. Its shares are what it counts for. */
   | { readonly kind: 'float'; readonly shares: readonly Share[]; readonly reason: FloatReason };
 
-/**
- * `bind`: from this node or not at all. `preferred`: from elsewhere rather than not at all, for a node that is nearly
- * full, where others than VMs may have taken what the books call free (set_mempolicy(2)).
- */
-export type MemoryPolicy = 'bind' | 'preferred';
 /** `kubelet`: its cpuset is neither on one node nor divisible over several. */
 export type FloatReason = 'asked' | 'no-room' | 'kubelet';
 

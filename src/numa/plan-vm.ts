@@ -1,12 +1,13 @@
 import { formatCpuList } from '../core/cpu-list.ts';
 import { VmError } from '../core/errors.ts';
+import type { GuestRam, MemoryPolicy } from '../core/guest-ram.ts';
 import { MIB } from '../core/quantity.ts';
 import type { VmSpec } from '../core/vm-spec.ts';
 import { type Claim, type Share, type Usage, usageOf } from './claim.ts';
 import { type Cores, freeCores, takeCores } from './dedicated-cpus.ts';
 import type { NodeRoom, PlacementPolicy, PlacementRequest } from './node-room.ts';
-import type { NumaPlan, NumaRam } from './numa-plan.ts';
-import { type MemoryPolicy, place, placeDecided, type Placement } from './placement.ts';
+import type { NumaPlan } from './numa-plan.ts';
+import { place, placeDecided, type Placement } from './placement.ts';
 import type { Topology } from './topology.ts';
 import { type UsableNode, usableNodes } from './usable-nodes.ts';
 
@@ -196,7 +197,7 @@ function ramOf(
   topology: Topology,
   placement: Placement,
   candidates: readonly Candidate[],
-): NumaRam {
+): GuestRam {
   if (placement.kind === 'float') return { kind: 'whole', host: undefined };
   const { shares, memory } = placement;
   const policy = memoryPolicy(vm, memory);

@@ -2,7 +2,8 @@ import { VmError } from '../core/errors.ts';
 import type { VmSpec } from '../core/vm-spec.ts';
 import type { JsonObject } from './qmp-codec.ts';
 import type { QemuOption } from './option.ts';
-import type { GuestNode, HostMemory, QemuInput } from './qemu-input.ts';
+import type { GuestNode, HostMemory } from '../core/guest-ram.ts';
+import type { QemuInput } from './qemu-input.ts';
 
 const MIB = 1024 * 1024;
 

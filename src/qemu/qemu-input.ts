@@ -1,4 +1,5 @@
 import type { VmSpec } from '../core/vm-spec.ts';
+import type { GuestRam } from '../core/guest-ram.ts';
 import type { DiskDevice, VolumeBus } from '../core/disk-spec.ts';
 
 /** Everything that decides QEMU's command line. Equal inputs give equal command lines. */
@@ -28,29 +29,6 @@ export interface RootDevice {
   /** The part of the device that is the guest's disk, in bytes, multiples of 512. */
   readonly offset: number;
   readonly size: number;
-}
-
-/** The guest's RAM: one piece for a guest without NUMA, or the nodes that it sees. */
-export type GuestRam =
-  | { readonly kind: 'whole'; readonly host: HostMemory | undefined }
-  | {
-      readonly kind: 'nodes';
-      /** Together the spec's vCPUs, in their order, and its memory. */
-      readonly nodes: readonly GuestNode[];
-      /** ACPI SLIT from node to node. */
-      readonly distances: readonly (readonly number[])[];
-    };
-
-export interface GuestNode {
-  readonly vcpus: number;
-  readonly memoryBytes: number;
-  readonly host: HostMemory;
-}
-
-/** Memory node of the host that RAM comes from, by mbind(2). Without one the kernel decides. */
-export interface HostMemory {
-  readonly node: number;
-  readonly policy: 'bind' | 'preferred';
 }
 
 /** The descriptors `root-overlay` and, with a base, `root-base`. */
