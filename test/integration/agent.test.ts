@@ -9,6 +9,8 @@ import { AgentProcess, kubectlVm } from '../support/agent-process.ts';
 import { criContainerd } from '../support/cri-containerd.ts';
 import { CriPod } from '../support/cri-pod.ts';
 import { KubeServer } from '../support/kube-server.ts';
+import { processEnded } from '../support/shim-client.ts';
+import { pidOf, vmRecord } from '../support/vm-record.ts';
 
 void t.test('a VM, its agent and its operator', async (t) => {
   const node = await criContainerd(t);
@@ -47,6 +49,75 @@ void t.test('a VM, its agent and its operator', async (t) => {
     t.match(await kubectlVm(kube, 'status', 'a'), { status: 0, stdout: /answer +done/ });
     t.match(await kubectlVm(kube, 'stop', 'b'), { status: 3, stderr: /there is no pod "b"/ });
     t.match(await kubectlVm(kube, 'stpo', 'a'), { status: 2, stderr: /no command "stpo"/ });
+  });
+
+  await t.test('off and on by annotation, while watches break and the agent is killed', async (t) => {
+    const booted = (vm.log.text.match(/vmguest: ready/g) ?? []).length;
+    const { qemu } = vmRecord(containerd, vm.id, 'k8s.io');
+    using console = await vm.attach();
+    const request = (id: string, action: string, more: object = {}): void =>
+      kube.annotate('a', 'vmshim.io/power-request', JSON.stringify({ id, action, ...more }));
+    const said = (id: string, phase: string): boolean =>
+      powerStatus(kube).id === id && powerStatus(kube).phase === phase;
+
+    // The watch has to begin anew, from a list: what it would go on from is forgotten.
+    kube.bookmark();
+    kube.breakConnections();
+    kube.compact();
+    // Nobody reacts to its power button any more: the stop lasts until we let it end.
+    await console.ask('hang', /deaf to the power button/);
+    // Dead before it hears that its word was written, and so before it could ask the VM.
+    const first = agent;
+    kube.beforePatch.push(() => {
+      process.kill(first.pid, 'SIGKILL');
+    });
+    request('off', 'stop', { graceSeconds: 3600 });
+    await kube.until(() => said('off', 'running'));
+    await first.end('SIGKILL');
+    t.equal(poweredOn(kube).status, 'True', 'the VM was not asked yet');
+
+    agent = start();
+    await kube.until(() => poweredOn(kube).reason === 'Stopping');
+    // Dead again, while the VM is at it; what is done meanwhile is told by the next one.
+    await agent.end('SIGKILL');
+    console.type('poweroff');
+    await processEnded(pidOf(qemu));
+    t.ok(said('off', 'running'));
+    // Somebody else changes the pod while its status is written.
+    kube.beforePatch.push(() => kube.annotate('a', 'example.test/other', 'changed'));
+    agent = start();
+    await kube.until(() => said('off', 'done'));
+    await kube.until(() => poweredOn(kube).reason === 'PoweredOff');
+    t.equal(poweredOn(kube).status, 'False');
+    t.equal(kube.pod('a').metadata.annotations['example.test/other'], 'changed');
+
+    const requests = vmRecord(containerd, vm.id, 'k8s.io').power?.requests ?? [];
+    t.same(
+      requests.filter(({ id }) => id === 'off').map(({ action, phase }) => ({ action, phase })),
+      [{ action: 'stop', phase: 'done' }],
+      'asked once or twice, done once',
+    );
+    t.match(await vm.status(), { state: 'CONTAINER_RUNNING' });
+    t.match(await pod.status(), { state: 'SANDBOX_READY' });
+    const metrics = await agent.page('/metrics');
+    t.match(metrics, /^vmshim_vm_state\{[^}]*pod="a"[^}]*state="off"\} 1$/m);
+    t.match(metrics, /^vmshim_vm_guest_memory_bytes\{[^}]*\} 0$/m, 'no guest has memory');
+    const memory = /^vmshim_vm_memory_bytes\{[^}]*\} (\d+)$/m.exec(metrics)?.[1];
+    t.ok(Number(memory) < 64 << 20, `what is charged to the VM that is off: ${memory ?? 'nothing'} bytes`);
+
+    kube.goneByStatus = true;
+    kube.breakConnections();
+    kube.compact();
+    request('on', 'start');
+    await kube.until(() => said('on', 'done'));
+    await kube.until(() => poweredOn(kube).status === 'True');
+    await vm.log.until(new RegExp(`(vmguest: ready[^]*){${booted + 1}}`));
+    t.not(pidOf(vmRecord(containerd, vm.id, 'k8s.io').qemu), pidOf(qemu));
+    // The same request once more, as a controller does that has forgotten.
+    request('on', 'start');
+    request('unknown', 'explode');
+    await kube.until(() => said('unknown', 'failed'));
+    t.match(powerStatus(kube).message, /"explode"/);
   });
 
   await t.test('metrics', async (t) => {
