@@ -1,7 +1,7 @@
 import { type Command, parseCommandLine, UsageError } from './command.ts';
 import type { ConsoleStream } from './control-client.ts';
 import { ConsoleKeys, ESCAPE_HELP } from './console-keys.ts';
-import { connectVm } from './status-command.ts';
+import { connectVm } from './connect-vm.ts';
 
 const DEFAULT_REPLAY = 4096;
 

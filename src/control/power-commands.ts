@@ -1,7 +1,7 @@
 import { VmError } from '../core/errors.ts';
 import { type Command, type CommandContext, parseCommandLine, UsageError } from './command.ts';
 import type { ControlClient } from './control-client.ts';
-import { connectVm } from './status-command.ts';
+import { connectVm } from './connect-vm.ts';
 
 const NAMESPACE = { flag: '--namespace NS', text: 'only VMs of this containerd namespace' };
 const GRACE = {

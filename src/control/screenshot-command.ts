@@ -1,7 +1,7 @@
 import { openFlags } from '../host/open-flags.ts';
 import type { Host } from '../host/host.ts';
 import { type Command, parseCommandLine, UsageError } from './command.ts';
-import { connectVm } from './status-command.ts';
+import { connectVm } from './connect-vm.ts';
 
 export const screenshotCommand: Command = {
   name: 'screenshot',

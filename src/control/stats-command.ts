@@ -1,6 +1,6 @@
 import { type Command, parseCommandLine } from './command.ts';
 import type { Figures } from './control-service.ts';
-import { connectVm } from './status-command.ts';
+import { connectVm } from './connect-vm.ts';
 import { renderTable } from './table.ts';
 
 export const statsCommand: Command = {

@@ -1,11 +1,10 @@
 import { VmError } from '../core/errors.ts';
 import { formatBytes } from '../core/quantity.ts';
-import { type Command, type CommandContext, parseCommandLine, UsageError } from './command.ts';
-import { ControlClient } from './control-client.ts';
+import { type Command, parseCommandLine } from './command.ts';
+import { connectVm } from './connect-vm.ts';
+import type { ControlClient } from './control-client.ts';
 import type { VmStatus } from './control-service.ts';
-import { readVmRecords } from '../vm/record-directory.ts';
 import { describeNic, type Nic } from './nic-lines.ts';
-import { findVm } from './vm-directory.ts';
 
 export const statusCommand: Command = {
   name: 'status',
@@ -59,19 +58,6 @@ async function askNics(client: ControlClient, signal: AbortSignal): Promise<read
     if (VmError.is(error, 'Unimplemented')) return [];
     throw error;
   }
-}
-
-/** The control connection of the VM that a command line names. */
-export async function connectVm(
-  context: CommandContext,
-  positionals: readonly string[],
-  namespace: string | undefined,
-): Promise<ControlClient> {
-  const [wanted, ...more] = positionals;
-  if (wanted === undefined || more.length > 0)
-    throw new UsageError('give exactly one VM; "vmctl list" shows the ones there are');
-  const record = findVm(readVmRecords(context.host, context.config().stateDir), wanted, namespace);
-  return await ControlClient.connect(`${record.runDir}/control.sock`, context.signal);
 }
 
 /** A decoded message has what is 0 or empty on its prototype only, and a script wants to find an exit status of 0. */

@@ -2,7 +2,7 @@ import { createConnection, createServer, type Server, type Socket } from 'node:n
 import { pipeline } from 'node:stream/promises';
 import { VmError } from '../core/errors.ts';
 import { type Command, type CommandContext, parseCommandLine, UsageError } from './command.ts';
-import { connectVm } from './status-command.ts';
+import { connectVm } from './connect-vm.ts';
 
 export const vncCommand: Command = {
   name: 'vnc',

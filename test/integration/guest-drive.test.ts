@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { type Containerd, privateContainerd } from '../support/containerd.ts';
 import { type CtrRun, ctrRun } from '../support/ctr-run.ts';
+import { ask } from '../support/guest-shell.ts';
 
 const SEED = /"random_seed": "([A-Za-z0-9+/]{683}=)"/;
 const UUID = /"uuid": "([0-9a-f-]{36})"/;
@@ -23,24 +24,24 @@ void t.test('a guest finds its drive', async (t) => {
     };
     // By its boot loader, so that firmware meets the drive as well.
     const run = await boot(containerd, 'drive', { annotations, diskBoot: true });
-    await asks(
+    await ask(
       run,
       'disks',
       /disk vda \S+ ro=0 serial=root\r?\ndisk vdb bytes=67108864 ro=1 serial=guest-data/,
     );
     await mounts(run, 'vfat');
-    const first = await asks(run, 'cat /run/d/openstack/latest/meta_data.json', /\{\r?\n {2}"uuid"[^]*\n\}/);
+    const first = await ask(run, 'cat /run/d/openstack/latest/meta_data.json', /\{\r?\n {2}"uuid"[^]*\n\}/);
     t.match(first, /"hostname": "web.example"/);
     t.match(first, /"role": "web"/);
     t.match(first, /"address": "0000:00:02.0",[^]*"serial": "root"/, 'where the root disk is');
     const [, uuid] = UUID.exec(first) ?? [];
     t.ok(
-      await asks(run, 'cat /sys/class/dmi/id/product_uuid', new RegExp(`^${uuid ?? 'none'}`, 'm')),
+      await ask(run, 'cat /sys/class/dmi/id/product_uuid', new RegExp(`^${uuid ?? 'none'}`, 'm')),
       'the same UUID',
     );
-    await asks(run, 'cat /run/d/openstack/latest/user_data | od -c', /o\s+n\s+f\s+i\s+g\s+\\r\s+\\n/);
-    await asks(run, 'sed -n 1p /run/d/openstack/2018-08-27/network_data.json', /\{/);
-    await asks(run, 'echo x >/dev/vdb || echo refused', /^refused/m);
+    await ask(run, 'cat /run/d/openstack/latest/user_data | od -c', /o\s+n\s+f\s+i\s+g\s+\\r\s+\\n/);
+    await ask(run, 'sed -n 1p /run/d/openstack/2018-08-27/network_data.json', /\{/);
+    await ask(run, 'echo x >/dev/vdb || echo refused', /^refused/m);
     const status = (await containerd.vmctl('status', 'drive', '--json')).stdout;
     const { timeline } = JSON.parse(status) as { timeline: { name: string; atMs: number }[] };
     const at = (step: string): number => timeline.find(({ name }) => name === step)?.atMs ?? Number.NaN;
@@ -53,7 +54,7 @@ void t.test('a guest finds its drive', async (t) => {
 
     const again = await boot(containerd, 'drive', { annotations });
     await mounts(again, 'vfat');
-    const second = await asks(
+    const second = await ask(
       again,
       'cat /run/d/openstack/latest/meta_data.json',
       /\{\r?\n {2}"uuid"[^]*\n\}/,
@@ -76,18 +77,18 @@ void t.test('a guest finds its drive', async (t) => {
       flags: ['--mount', mount, '--env', 'GREETING=good day'],
     });
     await mounts(run, 'iso9660');
-    await asks(run, 'od -An -tx1 /run/d/openstack/latest/user_data', /1f 8b 00 ff/);
-    await asks(run, 'cat /run/d/openstack/content/0000', /^GREETING="good day"/m);
+    await ask(run, 'od -An -tx1 /run/d/openstack/latest/user_data', /1f 8b 00 ff/);
+    await ask(run, 'cat /run/d/openstack/content/0000', /^GREETING="good day"/m);
     await poweroff(t, run);
   });
 
   await t.test('NoCloud, and none', async (t) => {
     const nocloud = await boot(containerd, 'nocloud', { annotations: { 'vmshim.io/guest-data': 'nocloud' } });
     await mounts(nocloud, 'vfat');
-    await asks(nocloud, 'ls /run/d', /meta-data\s+network-config\s+user-data/);
+    await ask(nocloud, 'ls /run/d', /meta-data\s+network-config\s+user-data/);
     await poweroff(t, nocloud);
     const none = await boot(containerd, 'none', { annotations: { 'vmshim.io/guest-data': 'none' } });
-    const disks = await asks(none, 'disks', /disk vda[^]*/);
+    const disks = await ask(none, 'disks', /disk vda[^]*/);
     t.notMatch(disks, 'vdb');
     await poweroff(t, none);
   });
@@ -118,22 +119,11 @@ async function boot(
 }
 
 /** Types a line at the guest's prompt and gives back what the pattern found in the answer. */
-async function asks(run: CtrRun, line: string, answer: RegExp): Promise<string> {
-  await run.console.until(/vmguest# $/);
-  const from = run.console.text.length;
-  run.type(line);
-  // The console shows the line before the answer; the next prompt ends the answer.
-  const [said] = await run.console.until(/\n[^]*vmguest# $/, from);
-  const found = answer.exec(said)?.[0];
-  if (found === undefined) throw new Error(`the guest said ${said} and not ${String(answer)}`);
-  return found;
-}
-
 async function mounts(run: CtrRun, type: 'vfat' | 'iso9660'): Promise<void> {
   const [modules, options] =
     type === 'vfat' ? ['vfat nls_cp437 nls_ascii', 'ro,iocharset=ascii'] : ['isofs', 'ro'];
   const mount = `mount -t ${type} -o ${options} /dev/vdb /run/d`;
-  await asks(run, `modprobe -a ${modules}; mkdir /run/d; ${mount} && echo mounted`, /^mounted/m);
+  await ask(run, `modprobe -a ${modules}; mkdir /run/d; ${mount} && echo mounted`, /^mounted/m);
 }
 
 async function poweroff(t: Test, run: CtrRun): Promise<void> {

@@ -1,8 +1,9 @@
 /** The agent between an API server and shims that stand in at the wire. */
 import t from 'tap';
 import type { PowerAsk } from '../../../src/control/control-service.ts';
-import { agentLab, KEY, poweredOn, powerStatus } from '../../support/agent-lab.ts';
+import { type AgentLab, agentLab, KEY, poweredOn, powerStatus } from '../../support/agent-lab.ts';
 import type { StandInShim } from '../../support/stand-in-shim.ts';
+import type { Teardown } from '../../support/temp-dir.ts';
 
 const REQUEST = 'vmshim.io/power-request';
 const request = (id: string, action: string, more = {}): string => JSON.stringify({ id, action, ...more });
@@ -18,13 +19,19 @@ function obedient(shim: StandInShim): void {
   };
 }
 
-void t.test('a request goes to the VM and its end into the pod, with the condition', async (t) => {
-  const { kube, start, vm } = await agentLab(t);
-  kube.addPod({ name: 'a', uid: 'uid-a' });
-  const shim = await vm();
+/** A pod "a" whose VM runs and obeys, seen by an agent. */
+async function watchedVm(t: Teardown): Promise<AgentLab & { readonly shim: StandInShim }> {
+  const lab = await agentLab(t);
+  lab.kube.addPod({ name: 'a', uid: 'uid-a' });
+  const shim = await lab.vm();
   obedient(shim);
-  await start();
-  await kube.until(() => poweredOn(kube).status === 'True');
+  await lab.start();
+  await lab.kube.until(() => poweredOn(lab.kube).status === 'True');
+  return { ...lab, shim };
+}
+
+void t.test('a request goes to the VM and its end into the pod, with the condition', async (t) => {
+  const { kube, shim } = await watchedVm(t);
   kube.annotate('a', REQUEST, request('1', 'stop', { graceSeconds: 7 }));
   await kube.until(() => powerStatus(kube).phase === 'done' && poweredOn(kube).status === 'False');
   t.same(
@@ -89,12 +96,7 @@ void t.test('a request that is none is answered by a sentence and asked of nobod
 });
 
 void t.test('conflicts are met by looking again; the last request wins', async (t) => {
-  const { kube, start, vm } = await agentLab(t);
-  kube.addPod({ name: 'a', uid: 'uid-a' });
-  const shim = await vm();
-  obedient(shim);
-  await start();
-  await kube.until(() => poweredOn(kube).status === 'True');
+  const { kube, shim } = await watchedVm(t);
   const touch = (): void => kube.annotate('a', 'touched', kube.version);
   kube.beforePatch.push(touch, touch, () => kube.annotate('a', REQUEST, request('2', 'start')));
   kube.annotate('a', REQUEST, request('1', 'stop'));
@@ -144,12 +146,7 @@ void t.test(
 );
 
 void t.test('a pod is found by its UID: another one of the same name has no VM', async (t) => {
-  const { kube, start, vm } = await agentLab(t);
-  kube.addPod({ name: 'a', uid: 'uid-a' });
-  const shim = await vm();
-  obedient(shim);
-  await start();
-  await kube.until(() => poweredOn(kube).status === 'True');
+  const { kube, vm, shim } = await watchedVm(t);
   kube.deletePod('a');
   kube.addPod({ name: 'a', uid: 'uid-new', annotations: { [REQUEST]: request('1', 'stop') } });
   await kube.until(() => powerStatus(kube).phase === 'pending');
@@ -161,12 +158,7 @@ void t.test('a pod is found by its UID: another one of the same name has no VM',
 });
 
 void t.test('a shim that dies is waited for, and its successor answers', async (t) => {
-  const { kube, start, vm } = await agentLab(t);
-  kube.addPod({ name: 'a', uid: 'uid-a' });
-  const shim = await vm();
-  obedient(shim);
-  await start();
-  await kube.until(() => poweredOn(kube).status === 'True');
+  const { kube, shim } = await watchedVm(t);
   await shim.die();
   kube.annotate('a', REQUEST, request('1', 'stop'));
   await kube.until(() => /does not answer/.test(powerStatus(kube).message ?? ''));
