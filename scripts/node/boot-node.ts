@@ -15,19 +15,36 @@ export async function nodeShell(shape: NodeShape, disks: NodeDisks): Promise<num
   return (await qemu.ended) === 0 ? 0 : 1;
 }
 
+/** When a node has to end without a result. */
+export interface NodeLimits {
+  readonly signal: AbortSignal;
+  /** So many seconds without a word of the job, the boot included, and the node has hung: the job ends silent tests itself. */
+  readonly silence: number;
+}
+
 /**
- * Boots the node and runs the job that is on its disk: its stdout and stderr become ours. Ends the node when `signal`
- * aborts, and leaves no process.
+ * Boots the node and runs the job that is on its disk: its stdout and stderr become ours. Ends the node at its limits,
+ * and leaves no process.
  *
- * @returns the job's exit status
+ * @returns the job's exit status; the end of the node's console is on stderr when that is not 0
  * @throws Error with the end of the node's console when it ends without one
  */
-export async function runInNode(shape: NodeShape, disks: NodeDisks, signal: AbortSignal): Promise<number> {
+export async function runInNode(shape: NodeShape, disks: NodeDisks, limits: NodeLimits): Promise<number> {
   await using undo = new AsyncDisposableStack();
+  const hung = new AbortController();
+  const silent = setTimeout(() => {
+    hung.abort(new Error(`the node has said nothing for ${limits.silence} seconds`));
+  }, limits.silence * 1000);
+  undo.defer(() => clearTimeout(silent));
+  const signal = AbortSignal.any([limits.signal, hung.signal]);
+
+  const forward = (socket: Socket, to: NodeJS.WriteStream): void => {
+    socket.on('data', () => silent.refresh()).pipe(to, { end: false });
+  };
   let status = Promise.resolve('');
   const ports = [
-    undo.use(await listen(disks, 'out', (socket) => socket.pipe(process.stdout, { end: false }))).port,
-    undo.use(await listen(disks, 'err', (socket) => socket.pipe(process.stderr, { end: false }))).port,
+    undo.use(await listen(disks, 'out', (socket) => forward(socket, process.stdout))).port,
+    undo.use(await listen(disks, 'err', (socket) => forward(socket, process.stderr))).port,
     undo.use(await listen(disks, 'status', (socket) => void (status = text(socket)))).port,
   ];
   const consoleLog = join(disks.directory, 'console.log');
@@ -41,11 +58,22 @@ export async function runInNode(shape: NodeShape, disks: NodeDisks, signal: Abor
   if (signal.aborted) qemu.kill();
 
   const ended = await qemu.ended;
-  signal.throwIfAborted();
+  const said = `the end of the node's console:\n${endOf(consoleLog)}`;
+  if (signal.aborted) throw new Error(`${reasonOf(signal)}; ${said}`);
   const answer = /^\d+$/.exec((await status).trim());
-  if (ended === 0 && answer !== null) return Number(answer[0]);
-  const console = existsSync(consoleLog) ? readFileSync(consoleLog, 'utf8').slice(-4000) : '';
-  throw new Error(`the node ended without a result (QEMU: ${ended}); its console:\n${console}`);
+  if (ended !== 0 || answer === null) {
+    throw new Error(`the node ended without a result (QEMU: ${ended}); ${said}`);
+  }
+  if (answer[0] !== '0') process.stderr.write(`${said}\n`);
+  return Number(answer[0]);
+}
+
+function endOf(log: string): string {
+  return existsSync(log) ? readFileSync(log, 'utf8').slice(-4000) : '';
+}
+
+function reasonOf({ reason }: AbortSignal): string {
+  return reason instanceof Error ? reason.message : String(reason);
 }
 
 /** A socket for a port of the node. QEMU connects to it once, before the node runs, and hangs up when it ends. */

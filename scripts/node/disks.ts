@@ -51,6 +51,8 @@ export interface NodeJob {
   readonly files: readonly string[];
   /** For each of them. */
   readonly seconds: number;
+  /** So many seconds without a line of a test, and it is ended. */
+  readonly silence: number;
 }
 
 /** The node's disks. Disposing removes the one that was made for this run. */
@@ -109,11 +111,15 @@ function removeLeftovers(): void {
 }
 
 /** As `scripts/node/run-job` reads it, which is a shell script. */
-function renderJob({ files, seconds }: NodeJob, guest: string): string {
+function renderJob({ files, seconds, silence }: NodeJob, guest: string): string {
   const quote = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
-  return [`files=(${files.map(quote).join(' ')})`, `seconds=${seconds}`, `guest=${quote(guest)}`, ''].join(
-    '\n',
-  );
+  const lines = [
+    `files=(${files.map(quote).join(' ')})`,
+    `seconds=${seconds}`,
+    `silence=${silence}`,
+    `guest=${quote(guest)}`,
+  ];
+  return `${lines.join('\n')}\n`;
 }
 
 /** A disk with node_modules, kept for as long as package-lock.json stays what it is. */

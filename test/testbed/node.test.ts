@@ -1,11 +1,17 @@
 /** What the test-bed's node is for: other tests count on it. */
-import { execFileSync } from 'node:child_process';
-import { readFileSync, statSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, readFileSync, readSync, statSync } from 'node:fs';
 import t from 'tap';
 import { detectCgroupLayout } from '../../src/host/cgroup-layout.ts';
 import { LinuxHost } from '../../src/host/linux-host.ts';
+import { loadNative } from '../../src/host/native.ts';
 import { detectAccel } from '../../src/qemu/accel.ts';
+import { ExpectText } from '../support/expect-text.ts';
 import { tempDir } from '../support/temp-dir.ts';
+
+/** The kernel's own loopback (vsock(7)). */
+const VMADDR_CID_LOCAL = 1;
 
 const host = new LinuxHost();
 const read = (path: string): string => readFileSync(path, 'utf8').trim();
@@ -37,4 +43,22 @@ void t.test('KVM is there, and accel "auto" takes it', async (t) => {
 void t.test('vhost-net and vhost-vsock', (t) => {
   for (const device of ['/dev/vhost-net', '/dev/vhost-vsock']) t.ok(statSync(device).isCharacterDevice());
   t.end();
+});
+
+void t.test('our addon connects by the kernel’s vsock', async (t) => {
+  const server = spawn('socat', ['-d', '-d', 'VSOCK-LISTEN:7', 'SYSTEM:echo hello'], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  const ended = once(server, 'close');
+  await new ExpectText(server.stderr).until(/listening on .*\n/);
+  const native = loadNative();
+  const fd = native.vsockConnect(VMADDR_CID_LOCAL, 7);
+  const readable = Promise.withResolvers<boolean>();
+  native.watchReadable(fd, readable.resolve);
+  t.equal(await readable.promise, false, 'connected');
+  const bytes = Buffer.alloc(100);
+  t.equal(bytes.toString('latin1', 0, readSync(fd, bytes)), 'hello\n');
+  native.unwatch(fd);
+  closeSync(fd);
+  await ended;
 });

@@ -92,6 +92,7 @@ void t.test('VMs made at once land on their nodes and never overshoot', async (t
     if (result.status === 'fulfilled') continue;
     t.match(result.reason, { message: /does not fit on any node/ });
   }
+  t.equal(vms.length, 12, 'eight on the larger node, four on the other');
   const rows = await books(shims);
   t.comment(JSON.stringify(rows));
   for (const { node, memoryBytes } of rows) {
