@@ -1,7 +1,7 @@
 /**
  * Runs test files with tap and ends with one line, `N passed, N failed`, that counts assertions.
  *
- *     node scripts/run-tests.ts unit|integration|chaos|testbed|all [part of a path] [--jobs N]
+ *     node scripts/run-tests.ts unit|integration|chaos|testbed|ceph|all [part of a path] [--jobs N]
  *
  * `chaos` also takes `--seed N` to repeat a failure, and runs one of its tests only for `--rounds M` (data-safety) or
  * `--seconds N [--json FILE]` (sequence), which say for how long.
@@ -31,6 +31,8 @@ const suites: Readonly<Record<string, Suite>> = {
   chaos: { timeout: 12 * 3600, jobs: 1 },
   // Ended by silence long before; see scripts/testbed.ts.
   testbed: { timeout: 3600, jobs: 1 },
+  // Needs a Ceph, which scripts/build-ceph unpacks.
+  ceph: { timeout: 900, jobs: 1 },
 };
 
 /** Tests of the other suites that say something new on the test-bed's node: pure cgroup v2, KVM, vhost-net, a kernel's tc. */

@@ -1,6 +1,7 @@
 import { parse, TomlError } from 'smol-toml';
 import { parseCpuList } from './cpu-list.ts';
 import { VmError } from './errors.ts';
+import { type MonitorAddress, parseMonitorList } from './monitor-address.ts';
 import { suggestName } from './nearest-name.ts';
 import {
   isVcpus,
@@ -45,6 +46,15 @@ export interface Config {
   readonly virtiofsd: string | undefined;
   /** Directories and files of the node that pods may have as disks. */
   readonly hostDisks: readonly string[];
+  /** Ceph's block devices, for disks that QEMU opens itself. */
+  readonly rbd: {
+    /** The clusters' monitors, which are all that a pod's disk may name; none: no such disks. */
+    readonly monitors: readonly MonitorAddress[];
+    /** Network namespace from which they are reached, /run/netns/NAME; undefined: the node's own. */
+    readonly netns: string | undefined;
+    /** How long Ceph may take to open a disk, in seconds. */
+    readonly timeout: number;
+  };
   readonly console: {
     /** Size in bytes at which the console log is rotated. */
     readonly logBytes: number;
@@ -119,6 +129,15 @@ const SCHEMA = {
   kubelet_dir: path('/var/lib/kubelet'),
   virtiofsd: optional(path('')),
   host_disks: paths(),
+  rbd: {
+    monitors: {
+      type: 'a list of monitors such as "10.0.0.1:6789"',
+      fallback: [] as readonly MonitorAddress[],
+      parse: (value: unknown) => (Array.isArray(value) && value.length === 0 ? [] : parseMonitorList(value)),
+    },
+    netns: optional(path('')),
+    timeout: number('a whole number of seconds from 1 to 100', 30, (n) => n >= 1 && n <= 100),
+  },
   console: {
     log_bytes: bytes('8Mi', 64 << 10),
     log_files: number('a whole number from 1 to 100', 2, (n) => n >= 1 && n <= 100),
@@ -166,7 +185,8 @@ export function parseConfig(toml: string, origin: string): Config {
   root.expectOnly(SCHEMA);
   const [log, firmware, defaults] = [root.table('console'), root.table('firmware'), root.table('defaults')];
   const [network, orphan] = [root.table('network'), root.table('orphan')];
-  const numa = root.table('numa');
+  const [numa, rbd] = [root.table('numa'), root.table('rbd')];
+  rbd.expectOnly(SCHEMA.rbd);
   log.expectOnly(SCHEMA.console);
   network.expectOnly(SCHEMA.network);
   orphan.expectOnly(SCHEMA.orphan);
@@ -184,6 +204,11 @@ export function parseConfig(toml: string, origin: string): Config {
     bootstrapVersion: root.read('bootstrap_version', SCHEMA.bootstrap_version),
     virtiofsd: root.read('virtiofsd', SCHEMA.virtiofsd),
     hostDisks: root.read('host_disks', SCHEMA.host_disks),
+    rbd: {
+      monitors: rbd.read('monitors', SCHEMA.rbd.monitors),
+      netns: rbd.read('netns', SCHEMA.rbd.netns),
+      timeout: rbd.read('timeout', SCHEMA.rbd.timeout),
+    },
     console: {
       logBytes: log.read('log_bytes', SCHEMA.console.log_bytes),
       logFiles: log.read('log_files', SCHEMA.console.log_files),

@@ -1,4 +1,4 @@
-import type { DiskSource } from './disk-spec.ts';
+import type { DiskSource, RbdImage } from './disk-spec.ts';
 
 /** For people: what a disk is made of. */
 export function describeSource(source: DiskSource): string {
@@ -14,8 +14,19 @@ export function describeSource(source: DiskSource): string {
     case 'host':
       return `${oneLine(source.path)} of the node`;
     case 'rbd':
-      return `rbd ${oneLine(source.pool)}/${oneLine(source.image)}`;
+      return `rbd ${imageName(source)}`;
   }
+}
+
+/** As Ceph's tools write it. */
+export function imageName({
+  pool,
+  namespace,
+  image,
+  snapshot,
+}: Pick<RbdImage, 'pool' | 'namespace' | 'image' | 'snapshot'>): string {
+  const place = namespace === undefined ? pool : `${pool}/${namespace}`;
+  return `${place}/${image}${snapshot === undefined ? '' : `@${snapshot}`}`;
 }
 
 /** Paths of a pod may have line feeds; what is said of them goes into logs and events. */

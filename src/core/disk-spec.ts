@@ -1,3 +1,5 @@
+import type { MonitorAddress } from './monitor-address.ts';
+
 /** One disk beside the root disk, as the pod says it and before anything of it was looked at. */
 export interface DiskSpec {
   /** At most 20 of a-z, 0-9 and "-"; unique in its VM, and what QEMU's nodes are named by. */
@@ -76,8 +78,20 @@ export interface VolumeMount {
 export interface RbdImage {
   readonly kind: 'rbd';
   readonly pool: string;
+  readonly namespace: string | undefined;
   readonly image: string;
-  /** Addresses with port; none: those of the node's ceph.conf. */
-  readonly monitors: readonly { readonly host: string; readonly port: string }[];
+  readonly snapshot: string | undefined;
+  /** None: all that the node's administrator allows. */
+  readonly monitors: readonly MonitorAddress[];
+  /** Without `client.` in front; undefined: the one that the Secret names. */
   readonly user: string | undefined;
+  /** The Secret with the user's key. */
+  readonly secret: VolumeMount;
+}
+
+/** An image as it is opened, with all that the pod may leave to others. */
+export interface RbdTarget extends Pick<RbdImage, 'pool' | 'namespace' | 'image' | 'snapshot'> {
+  /** At least one. */
+  readonly monitors: readonly MonitorAddress[];
+  readonly user: string;
 }

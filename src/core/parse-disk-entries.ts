@@ -1,6 +1,7 @@
 import type { DiskAccess, DiskCache, DiskDevice, FilesFormat, RbdImage, VolumeBus } from './disk-spec.ts';
 import { VmError } from './errors.ts';
 import { parseJsonObjects } from './json-objects.ts';
+import { parseMonitorList } from './monitor-address.ts';
 import { suggestName } from './nearest-name.ts';
 import { parseQuantity } from './quantity.ts';
 import { show } from './spec-field.ts';
@@ -28,7 +29,12 @@ export type EntrySource =
     }
   | { readonly kind: 'empty'; readonly bytes: number }
   | { readonly kind: 'host'; readonly path: string }
-  | RbdImage;
+  | RbdEntry;
+
+/** What is said of an image; its Secret by the mountPath. */
+export interface RbdEntry extends Omit<RbdImage, 'secret'> {
+  readonly secret: string;
+}
 
 export const DISKS_TYPE = 'a JSON list of objects, each with a name and a source, see storage.md';
 const MAX_DISK_BYTES = 64 * 2 ** 40;
@@ -49,11 +55,9 @@ const KEYS = {
     return bytes !== undefined && bytes > 0 && bytes <= MAX_DISK_BYTES ? bytes : undefined;
   }),
   host: field('an absolute path of the node, without ".."', parsePath),
-  rbd: field('"pool/image"', (value) => {
-    const [, pool, image] = /^([A-Za-z0-9._-]{1,128})\/([A-Za-z0-9._-]{1,128})$/.exec(String(value)) ?? [];
-    return pool === undefined || image === undefined ? undefined : { pool, image };
-  }),
-  monitors: field('a list of "host:port"', parseMonitors),
+  rbd: field('"pool/image", "pool/namespace/image", or either with "@snapshot" behind it', parseImageName),
+  monitors: field('a list of "host:port"', parseMonitorList),
+  secret: field('the mountPath of a Secret', parsePath),
   user: field('the name of a Ceph user', (value) => asMatching(value, /^[A-Za-z0-9._-]{1,64}$/)),
   file: field('the name of a file in the volume', (value) =>
     value === '.' || value === '..' ? undefined : asMatching(value, /^[^\p{Cc}/]{1,255}$/u),
@@ -80,7 +84,14 @@ const KEYS = {
 const SOURCES = ['volume', 'empty', 'host', 'rbd'] as const;
 
 /** Which source each of these belongs to. */
-const ONLY_WITH = { file: 'volume', files: 'volume', label: 'volume', monitors: 'rbd', user: 'rbd' } as const;
+const ONLY_WITH = {
+  file: 'volume',
+  files: 'volume',
+  label: 'volume',
+  monitors: 'rbd',
+  user: 'rbd',
+  secret: 'rbd',
+} as const;
 
 /**
  * The annotation `disks`.
@@ -156,6 +167,7 @@ class Entry {
           ...this.#need('rbd'),
           monitors: this.#read('monitors') ?? [],
           user: this.#read('user'),
+          secret: this.#need('secret'),
         };
     }
   }
@@ -204,13 +216,14 @@ function parsePath(value: unknown): string | undefined {
   return path === undefined || path === '' || path.split('/').includes('..') ? undefined : path;
 }
 
-function parseMonitors(value: unknown): RbdImage['monitors'] | undefined {
-  if (!Array.isArray(value)) return undefined;
-  const monitors = (value as unknown[]).flatMap((item) => {
-    const [, host, port] = /^([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):(\d{1,5})$/.exec(String(item)) ?? [];
-    return host === undefined || port === undefined ? [] : [{ host: host.replace(/^\[|\]$/g, ''), port }];
-  });
-  return monitors.length === value.length ? monitors : undefined;
+/** Ceph's way to write it, within what pools and images are named by those who make them for VMs. */
+function parseImageName(
+  value: unknown,
+): Pick<RbdImage, 'pool' | 'namespace' | 'image' | 'snapshot'> | undefined {
+  const name = '([A-Za-z0-9._-]{1,128})';
+  const [, pool, namespace, image, snapshot] =
+    new RegExp(`^${name}/(?:${name}/)?${name}(?:@${name})?$`).exec(String(value)) ?? [];
+  return pool === undefined || image === undefined ? undefined : { pool, namespace, image, snapshot };
 }
 
 function wrong(index: number, what: string): VmError {

@@ -14,7 +14,7 @@ import { ROOT_DEVICES } from './parse-root.ts';
 import type { SharedDirectory } from './shared-directory.ts';
 import { show, type SpecField } from './spec-field.ts';
 import type { MachineKind } from './vm-spec.ts';
-import { bindMounts, nameOf } from './volume-mounts.ts';
+import { allBindMounts, bindMounts, nameOf } from './volume-mounts.ts';
 
 /** KubeVirt's name for the disk image in a volume with a file system. */
 export const DISK_FILE = 'disk.img';
@@ -41,8 +41,11 @@ export function parseDisks(
   shared: readonly SharedDirectory[],
 ): readonly DiskSpec[] {
   const devices = blockVolumes(spec.at('linux'), entries);
+  const secrets = entries.flatMap(({ from }) => (from.kind === 'rbd' ? [from.secret] : []));
+  // What opens an image is not for the guest.
   const mounts = bindMounts(spec.at('mounts')).filter(
-    ({ destination }) => !shared.some(({ mount }) => mount.destination === destination),
+    ({ destination }) =>
+      !secrets.includes(destination) && !shared.some(({ mount }) => mount.destination === destination),
   );
   const paths = [...devices.map(({ volume }) => volume.path), ...mounts.map((mount) => mount.destination)];
   for (const { from } of entries) {
@@ -54,7 +57,7 @@ export function parseDisks(
     throw invalid(`the volume at ${show(path)} is given to two disks; remove one of them`);
   };
   const disks = [
-    ...entries.flatMap((entry) => (entry.from.kind === 'volume' ? [] : [disk(entry, entry.from, undefined)])),
+    ...entries.flatMap((entry) => madeDisk(entry, spec.at('mounts'))),
     ...devices.map(({ volume, access }) => ofDevice(volume, access, entryAt(volume.path))),
     ...mounts.flatMap((mount) => ofMount(mount, entryAt(mount.destination))),
   ];
@@ -68,6 +71,33 @@ export function parseDisks(
     );
   }
   return disks;
+}
+
+/** A disk that is no volume. */
+function madeDisk(entry: DiskEntry, mounts: SpecField): DiskSpec[] {
+  const { from } = entry;
+  switch (from.kind) {
+    case 'volume':
+      return [];
+    case 'empty':
+    case 'host':
+      return [disk(entry, from, undefined)];
+    case 'rbd':
+      return [disk(entry, { ...from, secret: secretOf(entry.name, from.secret, mounts) }, undefined)];
+  }
+}
+
+function secretOf(name: string, path: string, mounts: SpecField): VolumeMount {
+  const all = allBindMounts(mounts);
+  const secret = all.find(({ destination }) => destination === path);
+  if (secret !== undefined) return secret;
+  const known =
+    all.length === 0
+      ? 'the container has none'
+      : `there are ${all.map((one) => show(one.destination)).join(', ')}`;
+  throw invalid(
+    `disk "${name}" has its key in a Secret at ${show(path)}, but no volume is mounted there; ${known}`,
+  );
 }
 
 /**
@@ -141,10 +171,17 @@ function automatic(source: DiskSource, path: string, access: DiskAccess): DiskSp
 function disk(entry: DiskEntry, source: DiskSource, given: DiskAccess | undefined): DiskSpec {
   const { name, device, boot, cache, discard } = entry;
   const bus = entry.bus ?? (device === 'cdrom' ? 'sata' : 'virtio');
-  const fixed = device === 'cdrom' || source.kind === 'files' ? 'ro' : undefined;
+  const isSnapshot = source.kind === 'rbd' && source.snapshot !== undefined;
+  const fixed = device === 'cdrom' || source.kind === 'files' || isSnapshot ? 'ro' : undefined;
   if (entry.access === 'rw' && (fixed ?? given) === 'ro') {
     const why =
-      device === 'cdrom' ? 'a cdrom' : source.kind === 'files' ? 'a copy of files' : 'mounted read-only';
+      device === 'cdrom'
+        ? 'a cdrom'
+        : source.kind === 'files'
+          ? 'a copy of files'
+          : isSnapshot
+            ? 'a snapshot'
+            : 'mounted read-only';
     throw invalid(`disk "${name}" has readOnly false, but it is ${why}; leave readOnly out`);
   }
   const access = fixed ?? (given === 'ro' ? 'ro' : (entry.access ?? 'rw'));

@@ -8,6 +8,14 @@ const NOT_VOLUMES = /^\/(dev|proc|sys|run\/secrets|var\/run\/secrets\/kubernetes
 
 /** The container's volumes: bind mounts of the OCI spec without those that every container has. */
 export function bindMounts(mounts: SpecField): VolumeMount[] {
+  return allBindMounts(mounts).filter(
+    ({ destination }) =>
+      !NOT_VOLUMES.test(destination) && !/^\/etc\/(hosts|hostname|resolv\.conf)$/.test(destination),
+  );
+}
+
+/** Every bind mount of the OCI spec. */
+export function allBindMounts(mounts: SpecField): VolumeMount[] {
   return mounts.items().flatMap((mount) => {
     const destination = (mount.at('destination').text() ?? '').replace(/\/+$/, '');
     const source = mount.at('source').text() ?? '';
@@ -18,8 +26,7 @@ export function bindMounts(mounts: SpecField): VolumeMount[] {
         .map((option) => option.text()),
     );
     const bind = mount.at('type').text() === 'bind' || options.has('bind') || options.has('rbind');
-    if (!bind || !source.startsWith('/') || destination === '' || NOT_VOLUMES.test(destination)) return [];
-    if (/^\/etc\/(hosts|hostname|resolv\.conf)$/.test(destination)) return [];
+    if (!bind || !source.startsWith('/') || destination === '') return [];
     return [{ destination, source, readOnly: options.has('ro') }];
   });
 }

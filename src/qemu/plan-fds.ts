@@ -1,4 +1,4 @@
-import type { QemuInput, RootDisk, TapNic } from './qemu-input.ts';
+import type { QemuInput, RootDisk, TapNic, Volume } from './qemu-input.ts';
 
 /**
  * What the opener of a descriptor has to give, in words of open(2). Everything is opened by the parent, whose copies
@@ -9,6 +9,8 @@ import type { QemuInput, RootDisk, TapNic } from './qemu-input.ts';
  * - `guest-drive`: O_RDONLY on a raw image.
  * - `root-device`: O_RDWR on a block device.
  * - `volume-NAME`: O_RDWR on a raw image or block device, O_RDONLY where the volume is read-only.
+ * - `rbd-conf-NAME`, `rbd-key-NAME`: memfds; opened again through /proc/self/fd like `kernel`. `volume-NAME` of such a disk
+ *   is the lock on its image, which is there as long as QEMU is.
  * - `shared-N`: a stream socket (AF_UNIX) that is connected to a virtiofsd.
  * - `kernel`, `initrd`: O_RDONLY. QEMU opens these two again through /proc/self/fd, so QEMU's uid must be allowed to
  *   read the inode (mode 0644, or a memfd); the directories above do not matter.
@@ -29,7 +31,7 @@ export type FdRole =
   | NicFdRole;
 
 /** A disk beside the root disk. */
-export type VolumeFdRole = `volume-${string}`;
+export type VolumeFdRole = `${'volume' | 'rbd-conf' | 'rbd-key'}-${string}`;
 
 /** The connection to a shared directory's virtiofsd. */
 export type SharedFdRole = `shared-${number}`;
@@ -49,13 +51,19 @@ export function planFds(input: QemuInput): FdRole[] {
   const roles: FdRole[] = ['qmp', 'console'];
   roles.push(...rootDiskRoles(input.rootDisk));
   if (input.guestDrive) roles.push('guest-drive');
-  roles.push(...input.volumes.map(({ name }): VolumeFdRole => `volume-${name}`));
+  roles.push(...input.volumes.flatMap(volumeRoles));
   roles.push(...input.spec.shared.map((_, index): SharedFdRole => `shared-${index}`));
   if (boot.kind === 'kernel') roles.push('kernel');
   if (boot.kind === 'kernel' && boot.initrd !== undefined) roles.push('initrd');
   if (input.firmware.kind !== 'bios') roles.push('firmware-vars');
   input.nics.forEach((nic, index) => roles.push(...nicRoles(nic, index)));
   return roles;
+}
+
+/** What QEMU inherits for a disk beside the root disk. */
+export function volumeRoles({ name, backend }: Pick<Volume, 'name' | 'backend'>): VolumeFdRole[] {
+  const local = `volume-${name}` as const;
+  return backend === 'rbd' ? [local, `rbd-conf-${name}`, `rbd-key-${name}`] : [local];
 }
 
 function rootDiskRoles(disk: RootDisk | undefined): FdRole[] {

@@ -6,7 +6,7 @@ import type { QemuOption } from './option.ts';
 import { pciAddress, ROW_PLACES, volumeAddress } from './pci-address.ts';
 import { fdSet, fdSetPath } from './plan-disk.ts';
 import type { FdNumber } from './plan-fds.ts';
-import type { QemuInput, Volume } from './qemu-input.ts';
+import type { LocalVolume, QemuInput, RbdVolume, Volume } from './qemu-input.ts';
 import type { JsonObject } from './qmp-codec.ts';
 
 /** Ports of ICH9's AHCI controller. */
@@ -62,7 +62,7 @@ export function planVolumes(input: QemuInput, fd: FdNumber): QemuOption[] {
 }
 
 function nodes(volume: Volume, fd: FdNumber): QemuOption[] {
-  const { name, backend, aio, readOnly } = volume;
+  const { name, readOnly } = volume;
   const role = `volume-${name}` as const;
   const discard = volume.discard && !readOnly;
   const common = {
@@ -71,22 +71,74 @@ function nodes(volume: Volume, fd: FdNumber): QemuOption[] {
     cache: { direct: volume.cache === 'none' },
   };
   return [
-    fdSet(role, fd),
-    {
-      flag: '-blockdev',
-      json: { driver: backend, 'node-name': `file-${name}`, filename: fdSetPath(role, fd), aio, ...common },
-    },
+    ...(volume.backend === 'rbd' ? rbdNode(volume, common, fd) : fileNode(volume, common, fd)),
     {
       flag: '-blockdev',
       json: {
         driver: 'raw',
         'node-name': role,
-        file: `file-${name}`,
+        file: fileNodeName(name),
         ...common,
         ...(discard && { 'detect-zeroes': 'unmap' }),
       },
     },
   ];
+}
+
+function fileNode({ name, backend, aio }: LocalVolume, common: JsonObject, fd: FdNumber): QemuOption[] {
+  const role = `volume-${name}` as const;
+  return [
+    fdSet(role, fd),
+    {
+      flag: '-blockdev',
+      json: {
+        driver: backend,
+        'node-name': fileNodeName(name),
+        filename: fdSetPath(role, fd),
+        aio,
+        ...common,
+      },
+    },
+  ];
+}
+
+/**
+ * librbd opens its image before QEMU takes commands. Its configuration is a descriptor, so no file of the node is read; so
+ * is the key, which otherwise anybody could read in the list of processes. Source: BlockdevOptionsRbd of QEMU's QAPI.
+ */
+function rbdNode({ name, rbd }: RbdVolume, common: JsonObject, fd: FdNumber): QemuOption[] {
+  const { pool, namespace, image, snapshot, user, monitors } = rbd;
+  const key = `rbd-key-${name}` as const;
+  return [
+    { flag: '-object', json: { 'qom-type': 'secret', id: key, format: 'base64', file: ownFdPath(fd(key)) } },
+    {
+      flag: '-blockdev',
+      json: {
+        driver: 'rbd',
+        'node-name': fileNodeName(name),
+        pool,
+        ...(namespace !== undefined && { namespace }),
+        image,
+        ...(snapshot !== undefined && { snapshot }),
+        conf: ownFdPath(fd(`rbd-conf-${name}`)),
+        server: monitors.map(({ host, port }) => ({ host, port })),
+        user,
+        'auth-client-required': ['cephx'],
+        'key-secret': key,
+        ...common,
+      },
+    },
+  ];
+}
+
+/** The node below a disk's own; what QEMU says of opening it names this. */
+export function fileNodeName(name: string): string {
+  return `file-${name}`;
+}
+
+/** What others open by name may be a descriptor all the same; it is opened anew, by QEMU's user. */
+function ownFdPath(fd: number): string {
+  return `/proc/self/fd/${fd}`;
 }
 
 /** Nothing writes to a disk that is only read. */

@@ -1,6 +1,6 @@
 import type { VmSpec } from '../core/vm-spec.ts';
 import type { GuestRam } from '../core/guest-ram.ts';
-import type { DiskDevice, VolumeBus } from '../core/disk-spec.ts';
+import type { DiskDevice, RbdTarget, VolumeBus } from '../core/disk-spec.ts';
 
 /** Everything that decides QEMU's command line. Equal inputs give equal command lines. */
 export interface QemuInput {
@@ -39,18 +39,33 @@ export interface RootOverlay {
   readonly cache: 'none' | 'writeback';
 }
 
+/** A disk beside the root disk. */
+export type Volume = LocalVolume | RbdVolume;
+
 /** The descriptor `volume-NAME`, with O_DIRECT where `cache` is none. */
-export interface Volume {
+export interface LocalVolume extends VolumeDevice {
+  readonly backend: 'file' | 'host_device';
+  readonly aio: 'threads' | 'native' | 'io_uring';
+}
+
+/**
+ * An image in a Ceph cluster. The descriptor `rbd-conf-NAME` is librados's whole configuration, `rbd-key-NAME` the user's key
+ * in base64; `volume-NAME` is for QEMU to hold, and no more.
+ */
+export interface RbdVolume extends VolumeDevice {
+  readonly backend: 'rbd';
+  readonly rbd: RbdTarget;
+}
+
+interface VolumeDevice {
   readonly name: string;
   readonly serial: string;
   /** Disks of one kind have their places in a row of their own, so that none moves when another kind gets one more. */
   readonly row: VolumeRow;
   readonly device: DiskDevice;
   readonly bus: VolumeBus;
-  readonly backend: 'file' | 'host_device';
   readonly readOnly: boolean;
   readonly cache: 'none' | 'writeback';
-  readonly aio: 'threads' | 'native' | 'io_uring';
   readonly discard: boolean;
   /** Bytes; undefined leaves 512. */
   readonly blockSize: undefined | { readonly logical: number; readonly physical: number };

@@ -210,7 +210,7 @@ async function bootMachine(deps: MachineDeps, boot: BootParts, signal: AbortSign
   const oomKillsBefore = oomKills();
   const qemu = undo.use(
     await startQemu(deps, parts, signal).catch(async (error: unknown) => {
-      throw await shared.explain(error);
+      throw await shared.explain(disks.explain(error));
     }),
   );
   shared.watch(qemu);
@@ -313,8 +313,9 @@ async function startQemu(
     cwd: '/',
     uid: names.uid,
     gid: accel.kvmGid ?? names.uid,
-    network: qemuNetwork(request),
-    signal,
+    network: qemuNetwork(request, disks),
+    // librados can wait for ever, and QEMU does nothing else meanwhile: its end is then a signal.
+    signal: withDeadline(signal, disks.remote?.deadlineMs),
     onSpawn: ({ pid, startTime }) => {
       timeline.mark('qemu-spawned');
       // Before the record is on disk, which knows the cgroup already: QEMU is not to get anywhere outside of it. The
@@ -332,9 +333,15 @@ async function startQemu(
  * QEMU opens the connections of a guest of mode `user` itself, so it may do so where the pod may: in the node's own network
  * they would have the node's address, reach its loopback and pass by every network policy.
  */
-function qemuNetwork({ spec, netns }: MachineRequest): ProcessNetwork {
-  if (spec.network.mode !== 'user') return 'empty';
-  return netns === undefined ? 'inherit' : { path: netns };
+function qemuNetwork({ spec, netns, config }: MachineRequest, { remote }: VmDisks): ProcessNetwork {
+  if (spec.network.mode === 'user') return netns === undefined ? 'inherit' : { path: netns };
+  if (remote === undefined) return 'empty';
+  // The administrator's choice: to name monitors is to let QEMU out to them.
+  return config.rbd.netns === undefined ? 'inherit' : { path: config.rbd.netns };
+}
+
+function withDeadline(signal: AbortSignal, ms: number | undefined): AbortSignal {
+  return ms === undefined ? signal : AbortSignal.any([signal, AbortSignal.timeout(ms)]);
 }
 
 function planFirmware(kind: FirmwareKind, { firmware }: Config): Firmware {

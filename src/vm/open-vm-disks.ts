@@ -5,6 +5,10 @@ import type { Volume, VolumeRow } from '../qemu/qemu-input.ts';
 import { readNodeKey } from '../storage/node-key.ts';
 import { planStateDirectory, type StateDirectory } from '../storage/state-directory.ts';
 import { emptyDiskPath } from '../storage/volumes/empty-disk.ts';
+import type { VolumeFdRole } from '../qemu/plan-fds.ts';
+import type { OpenRbd } from '../storage/volumes/open-rbd.ts';
+import { VmError } from '../core/errors.ts';
+import { explainRbd } from './explain-rbd.ts';
 import type { OpenDisk } from '../storage/volumes/open-disk.ts';
 import { openDisks } from '../storage/volumes/open-disks.ts';
 import { diskHolder } from './disk-holder.ts';
@@ -12,6 +16,9 @@ import type { MachineDeps, MachineRequest } from './machine-request.ts';
 import type { RecordedDisk } from './record.ts';
 import { mountRootfs } from './rootfs-mount.ts';
 import type { DiskFacts, VmDisks } from './vm-disks.ts';
+
+/** What QEMU needs besides opening its disks, on the slowest of machines. */
+const START_SECONDS = 30;
 
 /**
  * Opens the pod's disks. Empty disks of a bare container lie in its root file system, which is mounted for that long.
@@ -41,6 +48,8 @@ export async function openVmDisks(
       state,
       runDir,
       allowed: config.hostDisks,
+      rbd: config.rbd,
+      lockDir: config.stateDir,
       holder: (identity) => diskHolder(host, config.stateDir, identity, runDir),
     }),
   );
@@ -53,15 +62,21 @@ export async function openVmDisks(
     })),
   );
   const { stateDir, qemuImg } = config;
-  const ring = open.disks.length > 0 && (await hasIoUring(host, { qemuImg, stateDir, signal }));
+  const ring =
+    open.disks.some(({ kind }) => kind !== 'rbd') && (await hasIoUring(host, { qemuImg, stateDir, signal }));
   const volumes = open.disks.map((disk) => toVolume(disk, ring));
   const { disks, warnings } = open;
+  const seconds = config.rbd.timeout + START_SECONDS;
+  const remote = disks.some(({ kind }) => kind === 'rbd') ? { deadlineMs: seconds * 1000 } : undefined;
   const files = stack.move();
   return {
     volumes,
-    fds: new Map(disks.map(({ spec: { name }, fd }) => [`volume-${name}`, fd.fd])),
+    fds: new Map(disks.flatMap(descriptors)),
     facts: disks.map((disk) => facts(disk, toVolume(disk, ring))),
     warnings,
+    remote,
+    explain: (error) =>
+      remote !== undefined && VmError.is(error) ? explainRbd(error, volumes, config.rbd.timeout) : error,
     [Symbol.dispose]: () => files.dispose(),
   };
 }
@@ -76,23 +91,27 @@ function planned({ name, source }: DiskSpec, state: StateDirectory, runDir: stri
   return { name, source: describeSource(source), path: made, identity: undefined };
 }
 
-function toVolume({ spec, kind, readOnly, direct, blockSize }: OpenDisk, ring: boolean): Volume {
+/** In the order of `volumeRoles`. */
+function descriptors(disk: OpenDisk | OpenRbd): (readonly [VolumeFdRole, number])[] {
+  const { name } = disk.spec;
+  const local = [`volume-${name}`, disk.fd.fd] as const;
+  if (disk.kind !== 'rbd') return [local];
+  return [local, [`rbd-conf-${name}`, disk.conf.fd], [`rbd-key-${name}`, disk.key.fd]];
+}
+
+function toVolume(disk: OpenDisk | OpenRbd, ring: boolean): Volume {
+  const { spec, kind, readOnly } = disk;
   const { name, serial, device, bus, discard, boot } = spec;
+  const common = { name, serial, row: rowOf(spec.source), device, bus, readOnly, discard, boot };
+  if (kind === 'rbd') {
+    // librbd's cache is the guest's alone and honours its flushes; it is what there is in place of the node's page cache.
+    const cache = spec.cache === 'none' ? 'none' : 'writeback';
+    return { ...common, backend: 'rbd', rbd: disk.target, cache, blockSize: undefined };
+  }
+  const { direct, blockSize } = disk;
   const backend = kind === 'file' ? 'file' : 'host_device';
-  return {
-    name,
-    serial,
-    row: rowOf(spec.source),
-    device,
-    bus,
-    backend,
-    readOnly,
-    cache: direct ? 'none' : 'writeback',
-    aio: chooseAio(ring, backend, direct),
-    discard,
-    blockSize,
-    boot,
-  };
+  const cache = direct ? 'none' : 'writeback';
+  return { ...common, backend, cache, aio: chooseAio(ring, backend, direct), blockSize };
 }
 
 function rowOf({ kind }: DiskSource): VolumeRow {
@@ -109,17 +128,18 @@ function rowOf({ kind }: DiskSource): VolumeRow {
   }
 }
 
-function facts({ spec, size, path }: OpenDisk, { cache, aio, readOnly }: Volume): DiskFacts {
-  const { name, serial, source, bus, device } = spec;
+function facts(disk: OpenDisk | OpenRbd, volume: Volume): DiskFacts {
+  const { name, serial, source, bus, device } = disk.spec;
+  const { cache, readOnly } = volume;
   return {
     name,
     serial,
     source: describeSource(source),
-    path,
-    size,
+    path: disk.path,
+    size: disk.kind === 'rbd' ? 0 : disk.size,
     device: `${bus} ${device}`,
     readOnly,
     cache,
-    aio,
+    aio: volume.backend === 'rbd' ? 'librbd' : volume.aio,
   };
 }

@@ -1,5 +1,5 @@
 import type { VolumeFdRole } from '../qemu/plan-fds.ts';
-import type { Volume } from '../qemu/qemu-input.ts';
+import type { LocalVolume, Volume } from '../qemu/qemu-input.ts';
 
 /** The VM's disks beside its root disk, ready for QEMU. Disposing closes our descriptors. */
 export interface VmDisks extends Disposable {
@@ -7,6 +7,10 @@ export interface VmDisks extends Disposable {
   readonly fds: ReadonlyMap<VolumeFdRole, number>;
   readonly facts: readonly DiskFacts[];
   readonly warnings: readonly string[];
+  /** Set where QEMU opens some of them over the network when it starts: how long all of that may take. */
+  readonly remote: undefined | { readonly deadlineMs: number };
+  /** The reason why QEMU did not start, if these are. */
+  explain(error: unknown): unknown;
 }
 
 /** One disk for people. */
@@ -14,15 +18,15 @@ export interface DiskFacts {
   readonly name: string;
   readonly serial: string;
   readonly source: string;
-  /** On the node. */
+  /** On the node, or in its cluster. */
   readonly path: string;
-  /** Bytes. */
+  /** Bytes; 0 where only Ceph knows. */
   readonly size: number;
   /** `virtio disk`, `sata cdrom` and so on. */
   readonly device: string;
   readonly readOnly: boolean;
   readonly cache: Volume['cache'];
-  readonly aio: Volume['aio'];
+  readonly aio: LocalVolume['aio'] | 'librbd';
 }
 
 /** Of most VMs. */
@@ -31,5 +35,7 @@ export const NO_DISKS: VmDisks = {
   fds: new Map(),
   facts: [],
   warnings: [],
+  remote: undefined,
+  explain: (error) => error,
   [Symbol.dispose]: () => undefined,
 };

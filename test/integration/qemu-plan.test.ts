@@ -213,8 +213,10 @@ for (const { name, input } of goldenCases()) {
     // Nor has every machine more than one memory node, or huge pages set aside: test/testbed/numa.test.ts.
     // A shared directory needs a virtiofsd: shared-directories.test.ts.
     const spec = { ...input.spec, hugepageBytes: undefined, shared: [] };
-    // Block volumes are in volumes.test.ts.
-    const volumes = input.volumes.map((volume) => ({ ...volume, backend: 'file' as const }));
+    // Block volumes are in volumes.test.ts, images of Ceph in test/ceph.
+    const volumes = input.volumes.flatMap((volume) =>
+      volume.backend === 'rbd' ? [] : [{ ...volume, backend: 'file' as const }],
+    );
     const vm = await start(t, { ...input, spec, accel: 'tcg', nics, volumes, ram: onNode0(input.ram) });
     t.strictSame(await queryStatus(vm.qmp), { status: 'prelaunch', running: false });
     t.equal(((await vm.qmp.execute('query-name')) as { name: string }).name, input.spec.name);

@@ -163,8 +163,13 @@ void t.test('disks beside the root disk', async (t) => {
       { disks: missing },
       /names the volume \\?"\/nowhere\\?", which is not there/,
     );
-    const rbd = [{ name: 'x', rbd: 'pool/image' }];
-    await refused(t, containerd, { disks: rbd }, /rbd pool\/image, which QEMU would read over the network/);
+    const rbd = [{ name: 'x', rbd: 'pool/image', secret: '/data' }];
+    await refused(
+      t,
+      containerd,
+      { disks: rbd, flags },
+      /rbd pool\/image, but this node lets no VM open images/,
+    );
   });
 
   await t.test('a disk that firmware cannot see otherwise is booted first', async (t) => {

@@ -11,9 +11,10 @@ import { makeFilesDisk } from './files-disk.ts';
 import { openDevice } from './open-device.ts';
 import type { OpenDisk } from './open-disk.ts';
 import { openFileVolume } from './open-file-volume.ts';
+import { type OpenRbd, openRbd, rbdIdentity, type RbdRules } from './open-rbd.ts';
 import { type HostDiskRules, openHostDisk } from './open-host-disk.ts';
 
-export interface DiskPlaces extends HostDiskRules {
+export interface DiskPlaces extends HostDiskRules, RbdRules {
   /** Where empty disks are kept. */
   readonly state: StateDirectory;
   /** Where copies of files go; gone with the VM. */
@@ -22,7 +23,7 @@ export interface DiskPlaces extends HostDiskRules {
 
 /** All disks of a VM beside its root disk, open. Disposing closes them. */
 export interface OpenDisks extends Disposable {
-  readonly disks: readonly OpenDisk[];
+  readonly disks: readonly (OpenDisk | OpenRbd)[];
   /** Sentences about volumes that the guest does not get. */
   readonly warnings: readonly string[];
 }
@@ -32,28 +33,34 @@ export interface OpenDisks extends Disposable {
  * @throws VmError naming the disk, before QEMU is started.
  */
 export async function openDisks(
-  { host, native }: { readonly host: Host; readonly native: Pick<Native, 'ofdLocked'> },
+  deps: { readonly host: Host; readonly native: Pick<Native, 'ofdLocked' | 'flock' | 'memfdCreate'> },
   specs: readonly DiskSpec[],
   places: DiskPlaces,
 ): Promise<OpenDisks> {
   using stack = new DisposableStack();
-  const disks: OpenDisk[] = [];
+  const disks: (OpenDisk | OpenRbd)[] = [];
   const warnings: string[] = [];
   for (const spec of specs) {
-    const disk = await openOne(host, spec, places);
+    const { source } = spec;
+    const twin =
+      source.kind === 'rbd' ? disks.find(({ identity }) => identity === rbdIdentity(source)) : undefined;
+    // Its own lock would stand in the way, as if it were another VM's.
+    if (twin !== undefined) throw sameDisk(twin.spec, spec);
+    const disk = await openOne(deps, spec, places);
     if (disk === undefined) {
       warnings.push(notGiven(spec));
       continue;
     }
     stack.use(disk.fd);
-    const other = disks.find(({ identity }) => identity === disk.identity);
-    if (other !== undefined) {
-      throw new VmError(
-        'InvalidArgument',
-        `disks "${other.spec.name}" (${describeSource(other.spec.source)}) and "${spec.name}" (${describeSource(spec.source)}) are one and the same; mount the volume once`,
-      );
+    if (disk.kind === 'rbd') {
+      stack.use(disk.conf);
+      stack.use(disk.key);
+      disks.push(disk);
+      continue;
     }
-    expectUnused(native, disk, () => places.holder(disk.identity));
+    const other = disks.find(({ identity }) => identity === disk.identity);
+    if (other !== undefined) throw sameDisk(other.spec, spec);
+    expectUnused(deps.native, disk, () => places.holder(disk.identity));
     disks.push(disk);
   }
   expectDistinct(disks.map(({ spec }) => spec));
@@ -61,7 +68,11 @@ export async function openDisks(
   return { disks, warnings, [Symbol.dispose]: () => files.dispose() };
 }
 
-async function openOne(host: Host, spec: DiskSpec, places: DiskPlaces): Promise<OpenDisk | undefined> {
+async function openOne(
+  { host, native }: Parameters<typeof openDisks>[0],
+  spec: DiskSpec,
+  places: DiskPlaces,
+): Promise<OpenDisk | OpenRbd | undefined> {
   const { source } = spec;
   switch (source.kind) {
     case 'device':
@@ -75,11 +86,15 @@ async function openOne(host: Host, spec: DiskSpec, places: DiskPlaces): Promise<
     case 'host':
       return openHostDisk(host, spec, source.path, places);
     case 'rbd':
-      throw new VmError(
-        'Unimplemented',
-        `disk "${spec.name}" is ${describeSource(source)}, which QEMU would read over the network, but it runs without one; have Ceph’s CSI driver attach the image to the node as a block volume`,
-      );
+      return openRbd(host, native, spec, source, places);
   }
+}
+
+function sameDisk(one: DiskSpec, other: DiskSpec): VmError {
+  return new VmError(
+    'InvalidArgument',
+    `disks "${one.name}" (${describeSource(one.source)}) and "${other.name}" (${describeSource(other.source)}) are one and the same; mount the volume once`,
+  );
 }
 
 function notGiven({ source }: DiskSpec): string {

@@ -28,6 +28,7 @@ const defaults: Config = {
   kubeletDir: '/var/lib/kubelet',
   virtiofsd: undefined,
   hostDisks: [],
+  rbd: { monitors: [], netns: undefined, timeout: 30 },
   console: { logBytes: 8 << 20, logFiles: 2 },
   network: { allowGuardOff: false },
   orphan: { deadline: 600, grace: 60 },
@@ -74,6 +75,10 @@ void t.test('an empty file is the defaults, a full one says all', (t) => {
     console = { log_bytes = 65536, log_files = 1 }
     network.allow_guard_off = true
     orphan = { deadline = 60, grace = 5 }
+    [rbd]
+    monitors = ["10.0.0.1:6789", "[FD00::1]:3300"]
+    netns = "/run/netns/storage"
+    timeout = 5
     [numa]
     placement = "none"
     cpu_threshold = 1.5
@@ -99,6 +104,14 @@ void t.test('an empty file is the defaults, a full one says all', (t) => {
     kubeletDir: '/k',
     virtiofsd: '/v',
     hostDisks: ['/srv/disks', '/dev/vg0/data'],
+    rbd: {
+      monitors: [
+        { host: '10.0.0.1', port: '6789' },
+        { host: 'fd00::1', port: '3300' },
+      ],
+      netns: '/run/netns/storage',
+      timeout: 5,
+    },
     console: { logBytes: 65536, logFiles: 1 },
     network: { allowGuardOff: true },
     orphan: { deadline: 60, grace: 5 },

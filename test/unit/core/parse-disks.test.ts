@@ -103,7 +103,12 @@ void t.test('mounts: which are volumes, and what they may be', (t) => {
 
 void t.test('the annotation makes disks, and says how volumes are seen', (t) => {
   const spec = {
-    mounts: [mount('/a', '/src/a'), mount('/b', '/src/b', ['rbind', 'ro'])],
+    mounts: [
+      mount('/a', '/src/a'),
+      mount('/b', '/src/b', ['rbind', 'ro']),
+      mount('/vmshim/ceph', `${KUBELET}/kubernetes.io~secret/ceph`, ['rbind', 'ro']),
+      mount('/keys', `${KUBELET}/kubernetes.io~secret/keys`, ['rbind', 'ro']),
+    ],
     ...withDevices(['/dev/c', 1, 'rwm']),
   };
   const found = disks(spec, [
@@ -112,7 +117,14 @@ void t.test('the annotation makes disks, and says how volumes are seen', (t) => 
     { name: 'scratch', empty: '1.5Gi', discard: false },
     { name: 'golden', host: '/srv/golden.img', readOnly: true, bus: 'usb' },
     { name: 'one', volume: '/a', files: 'iso', label: 'Data_1' },
-    { name: 'ceph', rbd: 'pool/image', monitors: ['10.0.0.1:6789', '[fd00::1]:3300'], user: 'vm' },
+    {
+      name: 'ceph',
+      rbd: 'pool/image',
+      monitors: ['10.0.0.1:6789', '[fd00::1]:3300'],
+      user: 'vm',
+      secret: '/vmshim/ceph',
+    },
+    { name: 'snap', rbd: 'pool/space/image@now', secret: '/keys' },
   ]);
   t.match(found, [
     { name: 'scratch', source: { kind: 'empty', bytes: 1.5 * 2 ** 30 }, discard: false, access: 'rw' },
@@ -122,13 +134,21 @@ void t.test('the annotation makes disks, and says how volumes are seen', (t) => 
       source: {
         kind: 'rbd',
         pool: 'pool',
+        namespace: undefined,
         image: 'image',
+        snapshot: undefined,
         user: 'vm',
         monitors: [
           { host: '10.0.0.1', port: '6789' },
           { host: 'fd00::1', port: '3300' },
         ],
+        secret: { destination: '/vmshim/ceph', source: `${KUBELET}/kubernetes.io~secret/ceph` },
       },
+    },
+    {
+      name: 'snap',
+      access: 'ro',
+      source: { namespace: 'space', image: 'image', snapshot: 'now', monitors: [] },
     },
     { name: 'three', serial: 'WD-1', bus: 'scsi', cache: 'writeback', access: 'ro' },
     { name: 'one', source: { kind: 'files', format: 'iso', label: 'Data_1' }, access: 'ro' },
@@ -141,6 +161,7 @@ void t.test('the annotation makes disks, and says how volumes are seen', (t) => 
       source: { file: 'install.iso', asked: true },
     },
   ]);
+  t.equal(found.length, 7, 'the Secrets with keys are no disks of the guest');
   t.end();
 });
 
@@ -191,7 +212,18 @@ void t.test('what cannot be is told with entry, key and remedy', (t) => {
     [[{ name: 'x', host: '/a/../b' }], /host is "\/a\/..\/b"/],
     [[{ name: 'x', host: 'b' }], /host is "b"/],
     [[{ name: 'x', rbd: 'pool' }], /rbd is "pool"; give "pool\/image"/],
+    [[{ name: 'x', rbd: 'p/i/j/k' }], /rbd is "p\/i\/j\/k"; give "pool\/image"/],
+    [[{ name: 'x', rbd: 'p/i@' }], /rbd is "p\/i@"; give .*"@snapshot" behind it/],
     [[{ name: 'x', rbd: 'p/i', monitors: ['a'] }], /monitors is a list; give a list of "host:port"/],
+    [[{ name: 'x', rbd: 'p/i', monitors: ['a:0'] }], /monitors is a list; give a list of "host:port"/],
+    [[{ name: 'x', rbd: 'p/i', monitors: [] }], /monitors is a list; give a list of "host:port"/],
+    [[{ name: 'x', rbd: 'p/i' }], /secret is missing; give the mountPath of a Secret/],
+    [[{ name: 'x', volume: '/a', secret: '/s' }], /secret goes with rbd only/],
+    [
+      [{ name: 'x', rbd: 'p/i', secret: '/s' }],
+      /key in a Secret at "\/s", but no volume is mounted there; there are "\/a", "\/b"/,
+    ],
+    [[{ name: 'x', rbd: 'p/i@s', secret: '/a', readOnly: false }], /readOnly false, but it is a snapshot/],
     [[{ name: 'x', volume: '/a', file: '..' }], /file is ".."/],
     [[{ name: 'x', volume: '/a', file: 'a/b' }], /file is "a\/b"/],
     [[{ name: 'x', volume: '/a', file: 'a', files: 'iso' }], /file and files are both set/],

@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync, statSync, symlinkSync, truncateSync, writeFile
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { buildAddon } from '../../../../scripts/build-addon.ts';
-import type { DiskSource, DiskSpec } from '../../../../src/core/disk-spec.ts';
+import type { DiskSource, DiskSpec, RbdImage } from '../../../../src/core/disk-spec.ts';
 import { loadNative } from '../../../../src/host/native.ts';
 import { openFlags } from '../../../../src/host/open-flags.ts';
 import { type OpenDisks, openDisks } from '../../../../src/storage/volumes/open-disks.ts';
@@ -27,6 +27,18 @@ const disk = (name: string, source: DiskSource, more: Partial<DiskSpec> = {}): D
   return { name, serial: name, source, ...rest, ...more };
 };
 
+const onCeph = (secret: string, more: Partial<RbdImage> = {}): RbdImage => ({
+  kind: 'rbd',
+  pool: 'volumes',
+  namespace: undefined,
+  image: 'db',
+  snapshot: undefined,
+  monitors: [],
+  user: undefined,
+  secret: { destination: '/vmshim/ceph', source: secret, readOnly: true },
+  ...more,
+});
+
 const inVolume = (source: string, more: object = {}): DiskSource => {
   const mount = { destination: '/data', source, readOnly: false };
   return { kind: 'file', mount, file: 'disk.img', asked: false, ...more };
@@ -48,7 +60,14 @@ class Lab {
   async open(...specs: readonly DiskSpec[]): Promise<OpenDisks> {
     const state = { path: join(this.directory, 'pods/u/c'), root: this.directory, hostileRoot: false };
     const allowed = [join(this.directory, 'allowed')];
-    const places = { state, runDir: join(this.directory, 'run'), allowed, holder: () => 'VM "other"' };
+    const places = {
+      state,
+      runDir: join(this.directory, 'run'),
+      allowed,
+      rbd: { monitors: [{ host: '10.0.0.1', port: '6789' }], timeout: 7 },
+      lockDir: join(this.directory, 'run'),
+      holder: () => 'VM "other"',
+    };
     return await openDisks({ host: this.host, native }, specs, places);
   }
 
@@ -67,7 +86,7 @@ void t.test('a disk image in a volume is opened past the page cache, and as it i
   t.match(open.disks, [{ kind: 'file', size: 3 * MIB, readOnly: false, path: '/data/disk.img' }]);
   const [data] = open.disks;
   const { flags } = fdInfo(data?.fd.fd ?? -1);
-  t.equal((flags & openFlags.O_DIRECT) !== 0, data?.direct, 'it is what it says');
+  t.match(data, { direct: (flags & openFlags.O_DIRECT) !== 0 }, 'it is what it says');
   t.equal(flags & 3, openFlags.O_RDWR);
   open[Symbol.dispose]();
   t.equal(lab.host.openFds.size, 0);
@@ -260,3 +279,77 @@ function fdInfo(fd: number): { flags: number } {
   const text = readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8');
   return { flags: Number.parseInt(/^flags:\s+(\d+)$/m.exec(text)?.[1] ?? '', 8) };
 }
+
+const KEY = 'AQDoEgNrPp21OBAAvs1V4mnA6agnvGp/d+A3oA==';
+
+void t.test('an image of Ceph: the key of the Secret, and one VM at a time', async (t) => {
+  const lab = new Lab(t);
+  const secret = join(lab.directory, 'secret');
+  mkdirSync(secret);
+  writeFileSync(join(secret, 'userKey'), `${KEY}\n`);
+  using first = await lab.open(disk('db', onCeph(secret)));
+  const [db] = first.disks;
+  if (db?.kind !== 'rbd') throw new Error('no image of Ceph');
+  t.match(db, { path: 'volumes/db', readOnly: false, target: { user: 'admin' } });
+  t.same(db.target.monitors, [{ host: '10.0.0.1', port: '6789' }]);
+  t.equal(readFileSync(`/proc/self/fd/${db.key.fd}`, 'utf8'), KEY);
+  const conf = readFileSync(`/proc/self/fd/${db.conf.fd}`, 'utf8');
+  t.match(conf, /^client_mount_timeout = 7$/m);
+  t.notMatch(conf, KEY);
+
+  const again = disk('again', onCeph(secret));
+  const reader = disk('reader', onCeph(secret), { access: 'ro' });
+  const inUse = /disk "\w+" \(rbd volumes\/db\) is in use by VM "other"; one disk serves one VM/;
+  for (const other of [again, reader]) await t.rejects(lab.open(other), { message: inUse });
+  // Another image, and one that nobody can write, are none of the first one's business.
+  using others = await lab.open(
+    disk('two', onCeph(secret, { image: 'db2' })),
+    disk('snap', onCeph(secret, { snapshot: 's' }), { access: 'ro' }),
+    disk('there', onCeph(secret, { namespace: 'ns' })),
+  );
+  t.equal(others.disks.length, 3);
+  others[Symbol.dispose]();
+  first[Symbol.dispose]();
+  t.equal(lab.host.openFds.size, 0);
+  using readers = await lab.open(reader);
+  using more = await lab.open(reader);
+  t.same([readers.disks.length, more.disks.length], [1, 1], 'those who read share it');
+  await t.rejects(lab.open(again), { message: inUse });
+  readers[Symbol.dispose]();
+  more[Symbol.dispose]();
+  await lab.refuses(t, /"again" .* and "reader" .* are one and the same/, again, reader);
+});
+
+void t.test('an image of Ceph: what is refused says what to do, and no word of the key', async (t) => {
+  const lab = new Lab(t);
+  const secret = join(lab.directory, 'secret');
+  mkdirSync(secret);
+  const refuses = (message: RegExp, more: Partial<RbdImage> = {}): Promise<void> =>
+    lab.refuses(t, message, disk('db', onCeph(secret, more)));
+  await refuses(
+    /the Secret at "\/vmshim\/ceph" holds nothing; put the key of the Ceph user there as "userKey"/,
+  );
+  writeFileSync(join(secret, 'key'), `x${KEY}`);
+  await refuses(
+    /the Secret at "\/vmshim\/ceph" has no key of Ceph in "key"; put there what "ceph auth print-key/,
+  );
+  writeFileSync(join(secret, 'key'), KEY);
+  writeFileSync(join(secret, 'userID'), 'a b');
+  await refuses(/no name of a Ceph user in "userID"; put there NAME of client.NAME/);
+  writeFileSync(join(secret, 'userID'), 'cinder\n');
+  using open = await lab.open(disk('db', onCeph(secret)));
+  t.match(open.disks, [{ target: { user: 'cinder' } }]);
+  open[Symbol.dispose]();
+  using named = await lab.open(disk('db', onCeph(secret, { user: 'vm' })));
+  t.match(named.disks, [{ target: { user: 'vm' } }], 'the annotation has the last word');
+  named[Symbol.dispose]();
+  const monitors = [{ host: 'fd00::1', port: '3300' }];
+  await refuses(/of the monitor \[fd00::1\]:3300, but this node allows 10.0.0.1:6789; leave monitors out/, {
+    monitors,
+  });
+  const source = join(lab.directory, 'kubernetes.io~configmap/ceph');
+  mkdirSync(source, { recursive: true });
+  writeFileSync(join(source, 'key'), KEY);
+  const mount = { destination: '/vmshim/ceph', source, readOnly: true };
+  await refuses(/is a ConfigMap; put the key into a Secret/, { secret: mount });
+});
