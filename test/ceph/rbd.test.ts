@@ -96,6 +96,21 @@ void t.test('images of Ceph as disks', async (t) => {
     ] as const)
       await refused(t, containerd, list, from, new RegExp(sentence));
   });
+
+  await t.test('a Ceph that has monitors and serves nothing does not hold a start for ever', async (t) => {
+    ceph.osd.kill('SIGSTOP');
+    try {
+      await refused(
+        t,
+        containerd,
+        [db],
+        good,
+        /QEMU did not start in time.* disk \\?"db\\?" \(rbd volumes\/db\)/,
+      );
+    } finally {
+      ceph.osd.kill('SIGCONT');
+    }
+  });
 });
 
 async function create(
