@@ -117,7 +117,14 @@ async function withClassifier(
   }
 }
 
-/** Takes our filter off the link; the TAP's goes with the TAP. Idempotent; a link or namespace that is gone is fine. */
+/** What tc says where there is nothing to take off: no link, no namespace, no filter. */
+const GONE = /Cannot find (?:device|specified filter chain)|reassociate to namespace/;
+
+/**
+ * Takes our filter off the link; the TAP's goes with the TAP. Idempotent: a link or namespace that is gone is fine, and so is a
+ * filter that somebody else takes off at this moment. A pod whose shim was killed has two who clean up, containerd's `delete`
+ * of the VM and that of the sandbox.
+ */
 export async function removeMirror(
   host: Host,
   { netns, link }: Pick<Mirror, 'netns' | 'link'>,
@@ -130,7 +137,7 @@ export async function removeMirror(
     if (stdout.trim() === '') return;
     await execInNetns(host, netns, 'tc', ['filter', 'delete', ...filter], { signal });
   } catch (error) {
-    if (VmError.is(error) && /Cannot find device|reassociate to namespace/.test(error.message)) return;
+    if (VmError.is(error) && GONE.test(error.message)) return;
     throw error;
   }
 }

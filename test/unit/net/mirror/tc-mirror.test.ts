@@ -2,7 +2,7 @@ import t from 'tap';
 import { VmError } from '../../../../src/core/errors.ts';
 import type { ExecOptions, ExecResult } from '../../../../src/host/host.ts';
 import { LinuxHost } from '../../../../src/host/linux-host.ts';
-import { applyMirror, type Mirror, planMirror } from '../../../../src/net/tc-mirror.ts';
+import { applyMirror, type Mirror, planMirror, removeMirror } from '../../../../src/net/tc-mirror.ts';
 
 const mirror: Mirror = { netns: undefined, tap: 'vt1', link: 'eth0', mtu: 1400, sender: 'tc' };
 const words = (commands: readonly (readonly string[])[]): string[] =>
@@ -63,4 +63,26 @@ void t.test('a failure is told, not what comes of undoing', async (t) => {
 
   const worse = new ScriptedHost((command) => (command.includes('show') ? 'cannot undo' : 'no tc'));
   await t.rejects(applyMirror(worse, mirror), { message: 'no tc' });
+});
+
+void t.test('a filter that somebody else takes off meanwhile is as good as taken off', async (t) => {
+  /** A link that has the filter, which cannot be taken off. */
+  class TcHost extends LinuxHost {
+    readonly #failure: string;
+
+    constructor(failure: string) {
+      super();
+      this.#failure = failure;
+    }
+
+    override exec(_file: string, args: readonly string[]): Promise<ExecResult> {
+      if (args.includes('delete')) return Promise.reject(new VmError('Internal', this.#failure));
+      return Promise.resolve({ status: 0, stdout: 'filter protocol all pref 100 u32 chain 0\n', stderr: '' });
+    }
+  }
+  // What iproute2 says once the last filter of the qdisc is gone.
+  const gone = 'tc ended with status 2: Error: Cannot find specified filter chain.';
+  await removeMirror(new TcHost(gone), mirror);
+  const refused = 'tc ended with status 2: RTNETLINK answers: Operation not permitted';
+  await t.rejects(removeMirror(new TcHost(refused), mirror), { message: refused });
 });
