@@ -3,8 +3,8 @@
  *
  *     node scripts/run-tests.ts unit|integration|chaos|testbed|ceph|all [part of a path] [--jobs N]
  *
- * `chaos` also takes `--seed N` to repeat a failure, and runs one of its tests only for `--rounds M` (data-safety) or
- * `--seconds N [--json FILE]` (sequence), which say for how long.
+ * `chaos` also takes `--seed N` to repeat a failure, runs one of its tests only for `--rounds M` (data-safety) or
+ * `--seconds N` (sequence), which say for how long, and writes that one's figures to `--json FILE`.
  *
  * Exit status 0 only if something ran and nothing failed. A skipped or to-do test counts as failed.
  */
@@ -64,7 +64,7 @@ async function main(): Promise<number> {
     !(jobs === undefined || jobs >= 1)
   ) {
     console.error(
-      `usage: node scripts/run-tests.ts ${Object.keys(suites).join('|')}|all [part of a path] [--jobs N] [--seed N] [--rounds N | --seconds N [--json FILE]]`,
+      `usage: node scripts/run-tests.ts ${Object.keys(suites).join('|')}|all [part of a path] [--jobs N] [--seed N] [--rounds N | --seconds N] [--json FILE]`,
     );
     return 2;
   }

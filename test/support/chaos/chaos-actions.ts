@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ChaosVm } from './chaos-vm.ts';
+import { collectEverything, restoreImage } from './collectors.ts';
 import { type ChaosNode, signal } from './chaos-node.ts';
 import type { Boots } from './guest-model.ts';
 import { rebootNode } from './node-reboot.ts';
@@ -209,6 +210,18 @@ export const actions = {
     // Without a grace it takes everything that it can prove to be orphaned.
     run: async ({ chaos }) => {
       await chaos.vmctl('gc', '--grace', '0s');
+    },
+  },
+  'images and garbage are collected': {
+    fault: true,
+    boots: 'never',
+    besides: true,
+    run: async ({ chaos, random }) => {
+      try {
+        await collectEverything(chaos.node, random);
+      } finally {
+        await restoreImage(chaos.node);
+      }
     },
   },
 } satisfies Readonly<Record<string, Action>>;

@@ -7,11 +7,11 @@ import { readRecord } from '../../../src/vm/record.ts';
 import { type CriNode, criContainerd, criReady } from '../cri-containerd.ts';
 import { WAYS } from '../cri-ways.ts';
 import { processesOf } from '../leaks.ts';
-import { vmctl } from '../vm-image.ts';
 import type { TestScope } from '../containerd.ts';
 import { type ExitLedger, missingExits, NO_EXITS, noteDeafness, noteEvent } from './exit-ledger.ts';
 import { ExitWatch } from './exit-watch.ts';
 import type { ChaosVm } from './chaos-vm.ts';
+import { nodeVmctl } from './node-vmctl.ts';
 
 const EXIT_EVENT_MS = 10_000;
 
@@ -92,9 +92,7 @@ export class ChaosNode {
 
   /** `vmctl` on the node; rejects when it fails. */
   vmctl(...args: string[]): Promise<string> {
-    const config = `VMSHIM_CONFIG=${this.node.containerd.directory}/vmshim.toml`;
-    const address = `CONTAINERD_ADDRESS=${this.node.containerd.address}`;
-    return this.node.network.run('env', config, address, vmctl, ...args);
+    return nodeVmctl(this.node, ...args);
   }
 
   /** Pid of the QEMU of a VM, if it is known to run. */

@@ -2,8 +2,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { importGuest, restartContainerd } from '../cri-containerd.ts';
 import { processesOf } from '../leaks.ts';
 import { movedVmImage, vmImage } from '../vm-image.ts';
+import { collectEverything } from './collectors.ts';
 import type { JournalVm } from './journal-vm.ts';
 import { rebootNode } from './node-reboot.ts';
+import { nodeVmctl } from './node-vmctl.ts';
 import type { Random } from './random.ts';
 
 /** Seconds: more than the guest takes to power off on any machine. */
@@ -87,6 +89,20 @@ export const faults = {
     await vm.removeContainer();
     // Now nothing but the overlay refers to it.
     await vm.node.containerd.ctr('--namespace', 'k8s.io', 'content', 'prune', 'references');
+    await importGuest(vm.node);
+  },
+
+  'images and garbage are collected while the guest writes': async (vm, random) => {
+    const ends = random.pick(['killed', 'stopped', 'stopped with grace']);
+    await Promise.all([collectEverything(vm.node, random), vm.writes(1 + random.below(100))]);
+    if (ends === 'killed') {
+      process.kill(vm.parts.qemu, 'SIGKILL');
+      await vm.container.exited();
+      await vm.ended();
+      await vm.removeContainer();
+    } else await stopped(vm, ends === 'stopped' ? 0 : GRACE);
+    // Now the pod's disk is all that is left of the VM, beside what kubelet has of the pod.
+    await nodeVmctl(vm.node, 'gc', '--grace', '0s');
     await importGuest(vm.node);
   },
 

@@ -5,6 +5,7 @@ import { processEnded } from '../shim-client.ts';
 import type { Teardown } from '../temp-dir.ts';
 import { vmImage } from '../vm-image.ts';
 import { pidOf, vmRecord } from '../vm-record.ts';
+import { BLOCK_BYTES } from './guest-model.ts';
 import { checkOverlay } from './overlay-check.ts';
 
 /** MiB: behind the partition of the test guest's disk. */
@@ -33,6 +34,8 @@ export class JournalVm {
   #parts: VmParts | undefined;
   #flushed = 0;
   #leaked = 0;
+  #boots = 0;
+  #verified = 0;
 
   constructor(t: Teardown, node: CriNode, seed: number) {
     this.#t = t;
@@ -48,6 +51,16 @@ export class JournalVm {
   /** Clusters of the overlay that killed QEMUs have leaked so far. */
   get leaked(): number {
     return this.#leaked;
+  }
+
+  /** How often its guest has booted and looked at its disk. */
+  get boots(): number {
+    return this.#boots;
+  }
+
+  /** Bytes that these boots have found as they had been flushed. */
+  get verified(): number {
+    return this.#verified;
   }
 
   get container(): CriContainer {
@@ -93,7 +106,10 @@ export class JournalVm {
     if (record.rootDisk === undefined) throw new Error('the VM has no root disk');
     this.#parts = { qemu: pidOf(record.qemu), shim: pidOf(record.shim), overlay: record.rootDisk };
     const [said] = await container.log.until(/journal (?:ok|BAD|failed).*(?=[\r\n])/);
-    if (!said.startsWith('journal ok')) throw new Error(said);
+    const [, blocks] = /^journal ok: (\d+) blocks /.exec(said) ?? [];
+    if (blocks === undefined) throw new Error(said);
+    this.#boots++;
+    this.#verified += Number(blocks) * BLOCK_BYTES;
   }
 
   /** Waits until the guest has flushed so many generations more than were seen so far. */
