@@ -45,3 +45,22 @@ export async function findImage(
     throw error;
   }
 }
+
+/** A name that containerd knows. */
+export interface NamedImage {
+  readonly name: string;
+  readonly digest: string;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+/** All names of the client's namespace, in their alphabetical order. */
+export async function listImages(client: ContainerdClient, options: CallOptions): Promise<NamedImage[]> {
+  const { images } = await client.call(IMAGES.list, { filters: [] }, options);
+  return (images ?? [])
+    .map(({ name, target, labels }) => ({
+      name: name ?? '',
+      digest: target?.digest ?? '',
+      labels: labels ?? {},
+    }))
+    .toSorted((a, b) => (a.name < b.name ? -1 : 1));
+}

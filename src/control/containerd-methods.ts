@@ -49,6 +49,7 @@ export const CONTENT = {
 
 export const IMAGES = {
   get: method('images.v1.Images/Get', images.v1.GetImageRequest, images.v1.GetImageResponse),
+  list: method('images.v1.Images/List', images.v1.ListImagesRequest, images.v1.ListImagesResponse),
   create: method('images.v1.Images/Create', images.v1.CreateImageRequest, images.v1.CreateImageResponse),
   update: method('images.v1.Images/Update', images.v1.UpdateImageRequest, images.v1.UpdateImageResponse),
 } as const;

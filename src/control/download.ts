@@ -1,10 +1,11 @@
 import { createHash, type Hash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
-import { setTimeout as delay } from 'node:timers/promises';
+import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises';
 import { describeError, VmError } from '../core/errors.ts';
 import type { Host } from '../host/host.ts';
 import { httpGet } from './http-get.ts';
 import { showUrl } from './image-url.ts';
+import type { PartialDownload } from './partial-download.ts';
 import type { SpaceLimit } from './space-limit.ts';
 
 export interface DownloadOptions {
@@ -15,6 +16,8 @@ export interface DownloadOptions {
   /** Called with a sentence before a transfer is tried again. */
   readonly onRetry: (why: string) => void;
   readonly tuning?: DownloadTuning;
+  /** Where an earlier program has come with the same file, and where the next one looks. */
+  readonly partial?: Pick<PartialDownload, 'begun' | 'note'> | undefined;
 }
 
 export interface DownloadTuning {
@@ -27,6 +30,9 @@ export interface DownloadTuning {
 
 const TUNING: DownloadTuning = { attempts: 6, firstPauseMs: 500, idleMs: 60_000 };
 const LONGEST_PAUSE_MS = 30_000;
+/** So much is downloaded again at most after a program that was killed. */
+const NOTE_EVERY = 64 * 2 ** 20;
+const CHUNK = 2 ** 20;
 
 export interface Downloaded {
   readonly bytes: number;
@@ -39,10 +45,12 @@ interface Progress {
   hash: Hash;
   /** What the first answer said the file is: `ETag` or `Last-Modified`. Without one, a transfer starts over. */
   validator: string | undefined;
+  /** What of it would survive the program and the machine. */
+  noted: number;
 }
 
 /**
- * Downloads into an empty file. A transfer that breaks goes on where it broke, if the server can do that and the file is
+ * Downloads into an empty file, or goes on with a partial one. A transfer that breaks goes on where it broke, if the server can do that and the file is
  * still the same (RFC 9110, §13.1.5 and §14), and starts over if not.
  * @throws VmError InvalidArgument or NotFound for what the server will never give, Unavailable when attempts are used
  * up, ResourceExhausted for too much, Canceled.
@@ -54,13 +62,14 @@ export async function download(
   options: DownloadOptions,
 ): Promise<Downloaded> {
   const { attempts, firstPauseMs } = options.tuning ?? TUNING;
-  const progress: Progress = { done: 0, hash: createHash('sha256'), validator: undefined };
-  let farthest = 0;
+  const progress = await begin(host, fd, options);
+  let farthest = progress.done;
   for (let failed = 0; ;) {
     try {
       await transfer(host, url, fd, progress, options);
       return { bytes: progress.done, sha256: progress.hash.digest('hex') };
     } catch (error) {
+      note(host, fd, progress, options);
       if (options.signal.aborted) throw VmError.from(options.signal.reason);
       // Our own errors are final; those of the network are Node's.
       if (VmError.is(error) && !(error instanceof Again)) throw error;
@@ -81,6 +90,31 @@ export async function download(
   }
 }
 
+/** Reads what an earlier program has left, since the checksum is of the whole file. @throws VmError Canceled. */
+async function begin(host: Host, fd: number, { partial, signal }: DownloadOptions): Promise<Progress> {
+  const hash = createHash('sha256');
+  const { done = 0, validator } = partial?.begun ?? {};
+  for (let at = 0; at < done;) {
+    if (signal.aborted) throw VmError.from(signal.reason);
+    const bytes = host.readBytes(fd, at, Math.min(CHUNK, done - at));
+    if (bytes.length === 0) break;
+    hash.update(bytes);
+    at += bytes.length;
+    await turn();
+  }
+  host.truncate(fd, done);
+  return { done, hash, validator, noted: done };
+}
+
+/** A file that the server does not tell from another one is worth nothing to the next program. */
+function note(host: Host, fd: number, progress: Progress, { partial }: DownloadOptions): void {
+  const { done, validator, noted } = progress;
+  if (partial === undefined || validator === undefined || done === noted) return;
+  host.sync(fd);
+  partial.note({ done, validator });
+  progress.noted = done;
+}
+
 /** A state of the server that may pass. */
 class Again extends VmError {
   constructor(message: string) {
@@ -93,8 +127,9 @@ async function transfer(
   url: URL,
   fd: number,
   progress: Progress,
-  { signal, limit, onProgress, tuning = TUNING }: DownloadOptions,
+  options: DownloadOptions,
 ): Promise<void> {
+  const { signal, limit, onProgress, tuning = TUNING } = options;
   const resume: Record<string, string> =
     progress.done > 0 && progress.validator !== undefined
       ? { range: `bytes=${progress.done}-`, 'if-range': progress.validator }
@@ -103,8 +138,15 @@ async function transfer(
   const { answer } = got;
   try {
     if (!continues(answer, progress, got.url)) {
+      options.partial?.note(undefined);
       host.truncate(fd, 0);
-      Object.assign(progress, { done: 0, hash: createHash('sha256'), validator: validatorOf(answer) });
+      const fresh: Progress = {
+        done: 0,
+        hash: createHash('sha256'),
+        validator: validatorOf(answer),
+        noted: 0,
+      };
+      Object.assign(progress, fresh);
     }
     const rest = lengthOf(answer);
     const total = rest === undefined ? undefined : progress.done + rest;
@@ -116,6 +158,7 @@ async function transfer(
       progress.hash.update(bytes);
       progress.done += bytes.length;
       onProgress(progress.done, total);
+      if (progress.done - progress.noted >= NOTE_EVERY) note(host, fd, progress, options);
     }
     if (total !== undefined && progress.done !== total)
       throw new Again(`the server announced ${total} bytes and sent ${progress.done}`);

@@ -1,5 +1,6 @@
 import { basename } from 'node:path';
 import { parseQuantity } from '../core/quantity.ts';
+import { loadNative } from '../host/native.ts';
 import { type CommandContext, parseCommandLine, UsageError } from './command.ts';
 import { parseImageName } from './image-name.ts';
 import { parseImageUrl } from './image-url.ts';
@@ -19,7 +20,7 @@ export const CONTAINERD_OPTIONS = {
 /** `vmctl image import SOURCE [...]` */
 export async function runImageImport(
   args: readonly string[],
-  { host, signal, print }: CommandContext,
+  { host, config, signal, print }: CommandContext,
 ): Promise<number> {
   const { values, positionals } = parseCommandLine(args, {
     ...CONTAINERD_OPTIONS,
@@ -29,7 +30,7 @@ export async function runImageImport(
     initrd: { type: 'string' },
     cmdline: { type: 'string' },
     compress: { type: 'string', default: 'none' },
-    'temp-dir': { type: 'string', default: TEMP_DIR },
+    'temp-dir': { type: 'string' },
     'max-size': { type: 'string', default: MAX_SIZE },
     'no-pin': { type: 'boolean', default: false },
   });
@@ -61,7 +62,12 @@ export async function runImageImport(
     client,
     {
       ...{ source, name, sha256, kernel, initrd, cmdline, compress, maxSize },
-      tempDir: values['temp-dir'],
+      tempDir: values['temp-dir'] ?? TEMP_DIR,
+      // Who names a directory wants everything there, in files without names.
+      downloads:
+        values['temp-dir'] === undefined && parseImageUrl(source) !== undefined
+          ? { native: loadNative(), directory: `${config().dataDir}/downloads` }
+          : undefined,
       pinned: !values['no-pin'],
     },
     { signal, ...report },

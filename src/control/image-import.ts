@@ -7,7 +7,7 @@ import { type BootOptions, bootLabels, checkBootOptions, diskFile, openBootFiles
 import { convertToQcow2, type SourceFormat } from './image-convert.ts';
 import { layerBytes, type LayerContents, layerTar } from './image-layer.ts';
 import type { ImageName } from './image-name.ts';
-import { openImportSource } from './image-source.ts';
+import { openImportSource, type SourceOptions } from './image-source.ts';
 import type { ImportReport } from './import-report.ts';
 import { storeImage, type StoredImage } from './image-store.ts';
 import { unpackFile } from './image-unpack.ts';
@@ -22,6 +22,8 @@ export interface ImageImportOptions extends BootOptions {
   readonly compress: LayerCompression;
   /** A directory with room for the disk, when it has to be downloaded, unpacked or converted. */
   readonly tempDir: string;
+  /** Where a download that ends early waits for the next import of its URL. */
+  readonly downloads?: SourceOptions['downloads'];
   /** Bytes that a download, and what it unpacks to, may have. */
   readonly maxSize: number;
   /** Keep kubelet's hands off. */

@@ -6,6 +6,7 @@ import { openSource } from './image-contents.ts';
 import { download, type DownloadTuning } from './download.ts';
 import type { ImportReport } from './import-report.ts';
 import { parseImageUrl, showUrl } from './image-url.ts';
+import { openPartialDownload, type PartialDeps, type PartialDownload } from './partial-download.ts';
 import { SpaceLimit } from './space-limit.ts';
 
 /** A file that an import works on. */
@@ -22,6 +23,8 @@ export interface SourceOptions {
   /** 64 hex digits. */
   readonly sha256: string | undefined;
   readonly tempDir: string;
+  /** Where a download that ends early waits for the next import of its URL; nothing stays of it without. */
+  readonly downloads?: Omit<PartialDeps, 'host'> | undefined;
   readonly maxSize: number;
   readonly tuning?: DownloadTuning | undefined;
 }
@@ -34,10 +37,12 @@ const CHUNK = 2 ** 20;
  */
 export async function openImportSource(
   host: Host,
-  { source, sha256, tempDir, maxSize, tuning }: SourceOptions,
+  options: SourceOptions,
   files: DisposableStack,
-  { signal, step, progress }: ImportReport,
+  report: ImportReport,
 ): Promise<WorkFile> {
+  const { source, sha256 } = options;
+  const { signal, step, progress } = report;
   const url = parseImageUrl(source);
   if (url === undefined) {
     const { fd } = files.use(openSource(host, source, 'image'));
@@ -47,14 +52,48 @@ export async function openImportSource(
     expectChecksum(await hashFile(host, file, signal, progress), sha256, file.name);
     return file;
   }
+  const partial = options.downloads && openPartialDownload({ host, ...options.downloads }, url);
+  if (partial === undefined) {
+    const { fd } = files.use(host.temporaryFile(options.tempDir, 0o644));
+    return await downloaded(host, { url, fd, directory: options.tempDir }, options, report);
+  }
+  const { fd } = files.use(partial);
+  const to = { url, fd, directory: options.downloads?.directory ?? options.tempDir, partial };
+  try {
+    const file = await downloaded(host, to, options, report);
+    // From here on it is like any other file of the import.
+    partial.forget();
+    return file;
+  } catch (error) {
+    // What went wrong otherwise will do so again.
+    if (!VmError.is(error, 'Canceled') && !VmError.is(error, 'Unavailable')) partial.forget();
+    throw error;
+  }
+}
+
+interface Target {
+  readonly url: URL;
+  readonly fd: number;
+  /** Whose file system has to have room. */
+  readonly directory: string;
+  readonly partial?: PartialDownload;
+}
+
+async function downloaded(
+  host: Host,
+  { url, fd, directory, partial }: Target,
+  { sha256, maxSize, tuning }: SourceOptions,
+  { signal, step, progress }: ImportReport,
+): Promise<WorkFile> {
   const name = showUrl(url);
-  step(`downloading ${name}`);
-  const { fd } = files.use(host.temporaryFile(tempDir, 0o644));
+  const begun = partial?.begun?.done;
+  step(begun === undefined ? `downloading ${name}` : `downloading ${name}, of which ${begun} bytes are here`);
   const got = await download(host, url, fd, {
     signal,
-    limit: new SpaceLimit(host, tempDir, maxSize),
+    limit: new SpaceLimit(host, directory, maxSize, begun),
     onProgress: progress,
     onRetry: (why) => step(`trying again: ${why}`),
+    partial,
     ...(tuning === undefined ? {} : { tuning }),
   });
   if (got.bytes === 0) throw new VmError('InvalidArgument', `${name} is empty; check the URL`);

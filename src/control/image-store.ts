@@ -23,7 +23,7 @@ export interface StoredImage {
  * kubelet removes images that no pod uses when the disk fills, and pulls them again; an imported one has no registry to
  * come back from. CRI reports the image as pinned by this label since containerd's pull requests 8867 and 9382.
  */
-const PINNED = { 'io.cri-containerd.pinned': 'pinned' };
+export const PINNED = { 'io.cri-containerd.pinned': 'pinned' };
 
 /**
  * Puts an image into containerd as its layer goes by, with no copy of it anywhere else. containerd unpacks it when the

@@ -110,8 +110,8 @@ function kindOf(type: string | null | undefined): RootfsEntry['kind'] {
   return type === 'file' || type === 'directory' ? type : 'other';
 }
 
-/** Media types of OCI and of Docker: `…tar`, `…tar+gzip`, `…tar.gzip`, `…tar+zstd`. */
-function makeUnpacker(mediaType: string): NodeJS.ReadWriteStream | undefined {
+/** @returns undefined for a layer that is not packed. Media types of OCI and of Docker: `…tar`, `…tar+gzip`, `…tar.gzip`, `…tar+zstd`. */
+export function makeUnpacker(mediaType: string): NodeJS.ReadWriteStream | undefined {
   if (/tar$/.test(mediaType)) return undefined;
   if (/tar[.+]gzip$/.test(mediaType)) return createGunzip();
   if (/tar[.+]zstd$/.test(mediaType)) return createZstdDecompress();

@@ -16,11 +16,12 @@ export class SpaceLimit {
   readonly #maxSize: number;
   #looked = 0;
 
-  constructor(host: Host, directory: string, maxSize: number) {
+  /** @param present bytes of the file that are there already. */
+  constructor(host: Host, directory: string, maxSize: number, present = 0) {
     this.#host = host;
     this.#directory = directory;
     this.#maxSize = maxSize;
-    this.bytes = Math.min(maxSize, Math.max(0, host.freeBytes(directory) - RESERVE));
+    this.bytes = Math.min(maxSize, present + Math.max(0, host.freeBytes(directory) - RESERVE));
   }
 
   /** @throws VmError ResourceExhausted when a file that is announced with so many bytes is too large. */

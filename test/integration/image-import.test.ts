@@ -3,8 +3,17 @@
  * and pods.
  */
 import { createHash } from 'node:crypto';
-import { chmodSync, copyFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  globSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import { execa } from 'execa';
 import t from 'tap';
@@ -156,6 +165,33 @@ void t.test('vmctl image import', async (t) => {
     t.equal(wrong.exitCode, 1);
     t.match(wrong.stderr, new RegExp(`has the checksum sha256:${sum}, not sha256:0000`));
     t.same(await blobs('two'), before);
+  });
+
+  await t.test('a download that was ended goes on with the next import of its URL', async (t) => {
+    const content = readFileSync(qcow2);
+    const half = content.length >> 1;
+    const behaviour = { etag: () => '"1"', stallAfter: (i: number) => (i === 0 ? half : undefined) };
+    const server = await FileServer.start(t, content, behaviour);
+    const args = ['image', 'import', server.url('Guest.qcow2').href, '--name', 'example.test/resumed:1'];
+    const bring = () =>
+      execa(vmctl, [...args, '--address', containerd.address, '--namespace', 'default'], {
+        env: containerd.environment(),
+        stdin: 'ignore',
+      });
+    const first = bring();
+    const downloads = join(containerd.directory, 'data/downloads');
+    const arrived = (): number =>
+      globSync(`${downloads}/*.part`).reduce((sum, path) => sum + statSync(path).size, 0);
+    // Nothing else tells from outside how far a download is.
+    while (arrived() < half) await delay(20);
+    first.kill('SIGINT');
+    await t.rejects(first);
+    t.equal(readdirSync(downloads).length, 2);
+    t.match((await bring()).stderr, new RegExp(`of which ${half} bytes are here`));
+    t.same(server.asked, ['', `bytes=${half}-`]);
+    t.same(readdirSync(downloads), []);
+    const disk = await diskOf(containerd.address, 'example.test/resumed:1', tempDir(t));
+    t.ok(readFileSync(disk).equals(content));
   });
 
   await t.test('what is refused leaves nothing', async (t) => {

@@ -19,6 +19,10 @@ void t.test('vmctl image inspect', async (t) => {
     });
     return { exitCode, stdout, stderr };
   };
+  const list = (...args: string[]) =>
+    execa(vmctl, ['image', 'list', ...args, '--address', containerd.address, '--namespace', 'default'], {
+      stdin: 'ignore',
+    });
   const json = async (source: string): Promise<Record<string, unknown>> =>
     JSON.parse((await inspect(source, '--json')).stdout) as Record<string, unknown>;
 
@@ -82,6 +86,9 @@ void t.test('vmctl image inspect', async (t) => {
         ...{ disk: '/disk/disk.qcow2', format: 'qcow2', virtualSize: 64 * 2 ** 20, accepted: true },
         ...{ kernel: '/boot/vmlinuz', cmdline: 'quiet', manifest: /^sha256:/, layerBytes: Number },
       });
+      t.match(await list('--json'), {
+        stdout: new RegExp(`"name": "docker\\.io/x/y:1",[^]*"disk": "/disk/disk\\.qcow2",[^]*"pinned": true`),
+      });
     }
   });
 
@@ -116,6 +123,15 @@ void t.test('vmctl image inspect', async (t) => {
       await containerd.ctr('images', 'import', '--no-unpack', archive);
       t.match(await json('example.test/other:1'), expected, what);
     }
+    t.match(await list(), {
+      stdout:
+        /^IMAGE +FORMAT +SIZE +STORED +PINNED +MANIFEST\ndocker\.io\/x\/y:1 +qcow2 +64Mi +0\.0 MiB +yes +[0-9a-f]{12}$/,
+    });
+    const disk = { 'disk/downloaded': readFileSync(raw) };
+    const archive = join(dir, 'a/archive.tar');
+    await writeImage(archive, { name: 'example.test/other:1', files: disk, entrypoint: ['vm'] });
+    await containerd.ctr('images', 'import', '--no-unpack', archive);
+    t.match(await list(), { stdout: /^example\.test\/other:1 +raw +1Mi +1\.0 MiB +no +[0-9a-f]{12}$/m });
     t.match(await inspect('example.test/absent:1'), {
       exitCode: 3,
       stderr: /namespace "default" has no image example\.test\/absent:1; "ctr -n default images ls" lists/,

@@ -14,7 +14,7 @@ export interface Behaviour {
   /** Answers without Content-Length. */
   readonly chunked?: boolean;
   /** Stops sending after so many bytes and leaves the connection open. */
-  readonly stallAfter?: number;
+  readonly stallAfter?: number | ((request: number) => number | undefined);
   readonly status?: (request: number) => number | undefined;
   /** Where to, by a 302. */
   readonly redirect?: (request: number) => string | undefined;
@@ -68,8 +68,9 @@ export class FileServer {
         : { 'content-range': `bytes ${from}-${this.content.length - 1}/${this.content.length}` }),
       ...(behaviour.chunked === true ? {} : { 'content-length': body.length + (behaviour.lie ?? 0) }),
     });
-    if (behaviour.stallAfter !== undefined)
-      return void response.write(body.subarray(0, behaviour.stallAfter));
+    const { stallAfter } = behaviour;
+    const stall = typeof stallAfter === 'function' ? stallAfter(number) : stallAfter;
+    if (stall !== undefined) return void response.write(body.subarray(0, stall));
     if (cut !== undefined && cut < body.length)
       return void response.write(body.subarray(0, cut), () => response.destroy());
     if (behaviour.lie !== undefined) return void response.write(body, () => response.destroy());
