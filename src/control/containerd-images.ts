@@ -56,7 +56,7 @@ export interface NamedImage {
 /** All names of the client's namespace, in their alphabetical order. */
 export async function listImages(client: ContainerdClient, options: CallOptions): Promise<NamedImage[]> {
   const { images } = await client.call(IMAGES.list, { filters: [] }, options);
-  return (images ?? [])
+  return images
     .map(({ name, target, labels }) => ({
       name: name ?? '',
       digest: target?.digest ?? '',
