@@ -1,5 +1,6 @@
 import { dirname } from 'node:path';
 import { VmError } from '../core/errors.ts';
+import type { VmSpec } from '../core/vm-spec.ts';
 import { detectCgroupLayout } from '../host/cgroup-layout.ts';
 import { type Cgroup, planCgroup } from '../host/cgroup-plan.ts';
 import { readCgroupStats } from '../host/cgroup-stats.ts';
@@ -8,6 +9,7 @@ import { watchProcessEnd } from '../host/process-end.ts';
 import { enter, leave } from '../numa/ledger.ts';
 import type { NumaPlan } from '../numa/numa-plan.ts';
 import { readNicCounters } from '../net/nic-counters.ts';
+import { plugVcpus } from '../qemu/plug-vcpus.ts';
 import { QemuLog } from '../qemu/qemu-log.ts';
 import { QemuProcess } from '../qemu/process.ts';
 import { queryStatus } from '../qemu/qmp-commands.ts';
@@ -26,11 +28,11 @@ import { claimOrphan, moveRecord } from './orphan-claim.ts';
 import { writeMarker } from './orphan-marker.ts';
 import type { MachinePlace } from './place-machine.ts';
 import { forwardPorts } from './port-forward.ts';
-import { type ProcessMark, type Recorder, type VmRecord, writeRecord } from './record.ts';
+import { type ProcessMark, type Recorder, type Survival, type VmRecord, writeRecord } from './record.ts';
 import { writeRecordPointer } from './record-pointer.ts';
 import { reclaim } from './reclaim.ts';
 import { settleMachine } from './settle-machine.ts';
-import { factsOf, makeupOf, ownerOf } from './survival.ts';
+import { factsOf, isMachineOf, ownerOf } from './survival.ts';
 import { screenOf } from './vm-screen.ts';
 
 /** How long QEMU may take to answer a new client. */
@@ -66,9 +68,8 @@ export async function adoptMachine(
   const { spec, config, rootfs } = request;
   const names = vmNames(config.stateDir, spec.namespace, spec.id);
   const nics = await planNics(deps, spec, { ...request, stateDir: config.stateDir }, signal);
-  const makeup = makeupOf(spec, rootfs.mounts);
-  const fits = (record: VmRecord): boolean =>
-    record.survival?.makeup === makeup && sameNics(record.nics, nics);
+  const fits = ({ survival, nics: running }: VmRecord): boolean =>
+    survival !== undefined && isMachineOf(survival, spec, rootfs.mounts) && sameNics(running, nics);
   for (;;) {
     const claim = await claimOrphan(deps, { owner: ownerOf(spec), config, fits });
     if (claim.kind === 'none') return undefined;
@@ -184,6 +185,7 @@ async function takeOver(
   }
   const place = await movePlace(deps, record, { old: found.key, plan: survival.plan }, signal);
   const settled = await settleMachine(deps, { place, qemu, cgroup, key: names.key }, spec.resources, signal);
+  const vcpus = await growTo(qemu, spec, survival, limit);
   const services = undo.use(new DisposableStack());
   const dhcp = services.use(answerDhcp(deps, nics, spec.guestData.hostname));
   const forward = services.use(forwardPorts(deps, nics, request.netns));
@@ -205,6 +207,7 @@ async function takeOver(
     consoleLog: `${record.logDir}/console.log`,
     facts: { ...facts, warnings: [...facts.warnings, ...forward.warnings], cgroup },
     qemu,
+    vcpus,
     screen: spec.hardware.video === 'none' ? undefined : screenOf(deps, qemu.qmp, names.vncSocket),
     services,
     nicStatus: (signal) => readNicStatus(host, nics, dhcp, signal),
@@ -227,6 +230,17 @@ async function takeOver(
     update,
   };
   return { machine, recorder, nicPlans: nics, release, abandon: () => owned.disposeAsync() };
+}
+
+/** kubelet may have raised the limit while nobody was there to plug them. @returns how many vCPUs the machine has. */
+async function growTo(
+  { qmp }: QemuProcess,
+  { vcpus }: VmSpec,
+  { vcpus: had }: Survival,
+  signal: AbortSignal,
+): Promise<number> {
+  if (had === undefined || had.places === had.started) return had?.started ?? vcpus;
+  return await plugVcpus(qmp, vcpus, { signal });
 }
 
 /**

@@ -233,6 +233,7 @@ async function bootMachine(deps: MachineDeps, boot: BootParts, signal: AbortSign
     consoleLog: `${recorder.record.logDir}/console.log`,
     facts: told,
     qemu,
+    vcpus: spec.vcpus,
     screen,
     services,
     nicStatus: (signal) => readNicStatus(host, nicPlans, dhcp, signal),

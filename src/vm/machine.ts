@@ -29,7 +29,7 @@ import { signalAction } from './signals.ts';
 import type { SharedFacts } from './shared-directories.ts';
 import type { DiskFacts } from './vm-disks.ts';
 import type { Timeline } from './timeline.ts';
-import { askedVcpus, VcpuGrowth } from './vcpu-growth.ts';
+import { expectFits, VcpuGrowth } from './vcpu-growth.ts';
 import { expectScreen, type VmScreen } from './vm-screen.ts';
 
 /** What a created VM is made of; handed over by `createMachine`. */
@@ -39,6 +39,8 @@ export interface MachineParts {
   readonly facts: MachineFacts;
   readonly consoleLog: string;
   readonly qemu: QemuProcess;
+  /** How many vCPUs it has. */
+  readonly vcpus: number;
   /** Undefined for a VM without a graphics card. */
   readonly screen: VmScreen | undefined;
   /** What serves the guest while it lives: its DHCP responders, and the way of forwarded ports. */
@@ -111,7 +113,7 @@ export class Machine {
     this.#parts = parts;
     this.#state = next({ t: 'creating' }, { t: 'spawned', pid: parts.qemu.pid });
     this.#io = this.#makeRecovery();
-    this.#vcpus = new VcpuGrowth(parts.qemu.qmp, parts.spec.vcpus);
+    this.#vcpus = new VcpuGrowth(parts.qemu.qmp, parts.vcpus);
     this.#watchQmp();
     this.exited = this.#watchExit();
   }
@@ -159,6 +161,17 @@ export class Machine {
     await cont(this.#parts.qemu.qmp, { signal });
     // QEMU has told so before its answer, and may have told of a stop since; only a client that is no QEMU has not.
     if (this.#state.t === 'prelaunch') this.#apply({ t: 'continued', at: Date.now() });
+  }
+
+  /** Goes on with a guest that somebody has paused before us: it stays so. */
+  async startPaused(signal: AbortSignal): Promise<void> {
+    expectState(this.#state, 'start', 'prelaunch');
+    // Whoever was to pause it may have died before it could.
+    await stop(this.#parts.qemu.qmp, { signal });
+    this.#apply({ t: 'continued', at: Date.now() });
+    this.#apply({ t: 'stopped' });
+    this.#apply({ t: 'pause-asked' });
+    this.#io.hold();
   }
 
   /** A guest that its storage has stopped can be paused as well: then it does not go on by itself. */
@@ -382,19 +395,4 @@ export class Machine {
     }
     return exit;
   }
-}
-
-/**
- * Whether a VM can be given this without being made anew. @returns how many vCPUs it is to have; undefined leaves them.
- * @throws VmError FailedPrecondition for more than it was created for.
- */
-export function expectFits(spec: VmSpec, cpu: CpuResources, bytes: number | undefined): number | undefined {
-  const { name, memoryBytes } = spec;
-  if (bytes !== undefined && bytes > memoryBytes) {
-    throw new VmError(
-      'FailedPrecondition',
-      `memory cannot grow to ${bytes} bytes: VM "${name}" was created with ${memoryBytes}; recreate it with a larger limit`,
-    );
-  }
-  return askedVcpus(spec, cpu);
 }

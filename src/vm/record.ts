@@ -107,6 +107,8 @@ export interface Survival {
   readonly owner: string;
   /** What the machine is made of; another one cannot take its place without a boot. */
   readonly makeup: string;
+  /** With how many vCPUs it was started and how many it has places for; absent in records of older versions. */
+  readonly vcpus?: { readonly started: number; readonly places: number };
   /** Where QEMU's part of its log begins, in bytes. */
   readonly logStart: number;
   /** What was decided when it was made, for people; `factsOf` reads it. */

@@ -28,6 +28,19 @@ export function makeupOf(spec: VmSpec, rootfs: readonly RootfsMount[]): string {
   return createHash('sha256').update(JSON.stringify(all)).digest('hex');
 }
 
+/**
+ * Whether a machine that runs can go on as what is asked for. kubelet may raise and lower a CPU limit while the pod runs: a
+ * machine that has places for the vCPUs of now is the same one, with however many it was started.
+ */
+export function isMachineOf(
+  { makeup, vcpus }: Pick<Survival, 'makeup' | 'vcpus'>,
+  spec: VmSpec,
+  rootfs: readonly RootfsMount[],
+): boolean {
+  if (vcpus === undefined) return makeupOf(spec, rootfs) === makeup;
+  return spec.vcpus <= vcpus.places && makeupOf({ ...spec, vcpus: vcpus.started }, rootfs) === makeup;
+}
+
 /** Which image it is, where the snapshotter tells: overlay's lower directories are the same ones for the same layers. */
 function layersOf(rootfs: readonly RootfsMount[]): readonly string[] {
   return rootfs
@@ -54,6 +67,7 @@ export function survivalOf(
   return {
     owner: ownerOf(spec),
     makeup: makeupOf(spec, rootfs.mounts),
+    vcpus: { started: spec.vcpus, places: spec.maxVcpus },
     logStart,
     facts: told,
     plan,

@@ -2,7 +2,7 @@ import { Bell } from '../core/bell.ts';
 import { describeError, VmError } from '../core/errors.ts';
 import { exitStatus, type ExitReason, type TaskExit } from '../core/exit.ts';
 import type { CpuResources, VmSpec } from '../core/vm-spec.ts';
-import { expectFits, type Machine } from './machine.ts';
+import type { Machine } from './machine.ts';
 import { expectState } from './machine-state.ts';
 import { performPower } from './power-actions.ts';
 import { PowerBook } from './power-book.ts';
@@ -10,6 +10,7 @@ import { bootAfter, judge, type ShortLives } from './power-policy.ts';
 import { DEFAULT_GRACE_MS, type PowerStatus } from './power-request.ts';
 import { describePower, nextPower, type PowerEvent, type PowerState } from './power-state.ts';
 import { signalAction } from './signals.ts';
+import { expectFits } from './vcpu-growth.ts';
 import type { MachineHook, VmParts } from './vm-parts.ts';
 
 const SIGKILL = 9;
@@ -105,11 +106,15 @@ export class Vm {
       await this.steady();
       return;
     }
+    if (why === undefined && earlier?.state.t === 'on' && earlier.state.held) {
+      await this.#machine.startPaused(signal);
+      this.#apply({ t: 'held', held: true });
+      return;
+    }
     await this.#machine.start(signal);
-    if (why !== undefined) {
-      this.#apply({ t: 'stop-asked', then: 'off', why, at: Date.now() });
-      await this.#shutDown(this.#machine, DEFAULT_GRACE_MS);
-    } else if (earlier?.state.t === 'on' && earlier.state.held) await this.hold(signal);
+    if (why === undefined) return;
+    this.#apply({ t: 'stop-asked', then: 'off', why, at: Date.now() });
+    await this.#shutDown(this.#machine, DEFAULT_GRACE_MS);
   }
 
   /**

@@ -1,3 +1,4 @@
+import { dirname, join } from 'node:path';
 import type { Test } from 'tap';
 import type { CriNode } from './cri-containerd.ts';
 import {
@@ -31,7 +32,7 @@ export const WAYS = {
         type: 'vm-tap',
         bridge: network.bridge,
         isGateway: true,
-        stateDir,
+        ...directories(stateDir),
         capabilities: { bandwidth: true },
         ipam: hostLocal(network),
       },
@@ -43,10 +44,16 @@ export const WAYS = {
     ...ROUTED_GUEST,
     plugins: (network, stateDir) => {
       const ipam = hostLocal({ ...network, ...ROUTED_NETWORK });
-      return [{ type: 'vm-tap', mode: 'routed', stateDir, capabilities: { bandwidth: true }, ipam }, PORTMAP];
+      const routed = { type: 'vm-tap', mode: 'routed', ...directories(stateDir), ipam };
+      return [{ ...routed, capabilities: { bandwidth: true } }, PORTMAP];
     },
   },
 } as const satisfies Readonly<Record<string, Way>>;
+
+/** Of the shim's configuration, which `privateContainerd` writes. */
+function directories(stateDir: string): { readonly stateDir: string; readonly dataDir: string } {
+  return { stateDir, dataDir: join(dirname(stateDir), 'data') };
+}
 
 const PORTMAP = { type: 'portmap', capabilities: { portMappings: true } };
 

@@ -4,9 +4,11 @@ import { findHandover, type Lease } from '../handover.ts';
 import { ensureGateway, expectAttachment } from './attachment.ts';
 import type { CniEnvironment, Nic } from './cni-call.ts';
 import { CNI_CODE, CniError } from './cni-error.ts';
+import { expectNotCanceled } from './del.ts';
 import { enableForwarding } from './forwarding.ts';
 import { Ipam, type IpamResult } from './ipam.ts';
 import { takeKept, type TakenNic } from './kept-nic.ts';
+import { freeEarlierBoots } from './lease-note.ts';
 import type { NetworkConfig } from './network-config.ts';
 import { claimNic, type NicClaim } from './nic-claim.ts';
 import { planNic, type NicPlan } from './plan-nic.ts';
@@ -31,6 +33,7 @@ export async function add(
   // Its guest runs on from an earlier sandbox, with these addresses.
   const taken = takeKept(host, config.stateDir, nic, config.name);
   if (taken !== undefined) return await addTaken(host, config, { nic, mtu, ipam, taken, claim, signal });
+  await freeEarlierBoots(host, config, signal).catch(expectNotCanceled);
   let addresses: Addresses | undefined;
   try {
     const { ipam: given, raw } = await ipam.add();

@@ -4,6 +4,7 @@ import { findHandover } from '../handover.ts';
 import type { CniEnvironment } from './cni-call.ts';
 import { Ipam } from './ipam.ts';
 import { isKept, keepNic } from './kept-nic.ts';
+import { forgetLease, freeEarlierBoots } from './lease-note.ts';
 import { leaseMovedOn, leaseOfNic, type NicKey, removeNic, revokeClaim } from './nic-claim.ts';
 import type { NetworkIdentity } from './network-config.ts';
 
@@ -21,20 +22,27 @@ export async function del(
   signal?: AbortSignal,
 ): Promise<void> {
   revokeClaim(host, network.stateDir, nic);
+  await freeEarlierBoots(host, network, signal).catch(expectNotCanceled);
   const { stateDir, name } = network;
   const handover = readable(() => findHandover(host, stateDir, nic.sandboxId, nic.ifName));
   const lease = handover?.lease;
   if (handover !== undefined && lease !== undefined) {
     const kept = { network: name, lease, config: network.text, environment };
-    if (keepNic(host, stateDir, handover, kept)) {
+    if (keepNic(host, network, handover, kept)) {
       removeNic(host, stateDir, nic);
       return;
     }
   }
   if (isKept(host, stateDir, name, nic) || leaseMovedOn(host, stateDir, nic)) return;
-  const taken = { CNI_CONTAINERID: leaseOfNic(host, stateDir, nic) };
-  await new Ipam(host, network, environment, signal).del(taken);
+  const sandboxId = leaseOfNic(host, stateDir, nic);
+  await new Ipam(host, network, environment, signal).del({ CNI_CONTAINERID: sandboxId });
+  forgetLease(host, network.dataDir, { sandboxId, ifName: nic.ifName });
   removeNic(host, network.stateDir, nic);
+}
+
+/** What is old must not keep what is new from coming or going; GC tells of it. */
+export function expectNotCanceled(error: unknown): void {
+  if (VmError.is(error, 'Canceled')) throw error;
 }
 
 /** A damaged file must not keep a pod from going. */

@@ -5,6 +5,7 @@ import { CNI_CODE, CniError } from './cni-error.ts';
 import { del } from './del.ts';
 import { Ipam, VALID } from './ipam.ts';
 import { listKept, releaseDead } from './kept-nic.ts';
+import { freeEarlierBoots } from './lease-note.ts';
 import { leaseOfNic, listNics, networkOfNic } from './nic-claim.ts';
 import type { NetworkIdentity } from './network-config.ts';
 
@@ -38,6 +39,7 @@ export async function gc(
       await del(host, network, { nic, environment: { ...environment, ...variables } }, signal);
     });
   }
+  await attempt(() => freeEarlierBoots(host, network, signal));
   await attempt(() => releaseDead(host, network.stateDir, network.name, signal));
   await attempt(() => ipam.gc(leasesInUse(host, network)));
   if (failures.length === 0) return;

@@ -1,24 +1,10 @@
 import { VmError } from '../../core/errors.ts';
-import { absentIs } from '../../host/absent-is.ts';
 import type { Host } from '../../host/host.ts';
 import { handoverDirectory, type Lease, listIfThere, type StoredHandover } from '../handover.ts';
 import { tapName } from '../tap-name.ts';
-import type { CniEnvironment, Nic } from './cni-call.ts';
-import { Ipam } from './ipam.ts';
-import { NETWORK_NAME } from './names.ts';
-import { parseNetworkIdentity } from './network-config.ts';
-
-/**
- * The NIC of a guest that outlives its sandbox. Its addresses stay taken until the pod's next sandbox takes them over or the
- * guest ends. It is found by the TAP, whose name is a function of the pod and the interface.
- */
-export interface KeptNic {
-  readonly network: string;
-  readonly lease: Lease;
-  /** What the runtime called DEL with, for who frees the lease in the end. */
-  readonly config: string;
-  readonly environment: CniEnvironment;
-}
+import type { Nic } from './cni-call.ts';
+import { forgetLease, freeLease, keyOf, type KeptNic, noteLease, readKept } from './lease-note.ts';
+import { type NetworkIdentity, parseNetworkIdentity } from './network-config.ts';
 
 const PREFIX = 'kept-';
 const SUFFIX = '.json';
@@ -34,12 +20,19 @@ function tapLives(host: Host, tap: string): boolean {
 }
 
 /**
- * Keeps the NIC of a guest that still runs.
+ * Keeps the NIC of a guest that still runs: its addresses stay taken until the pod's next sandbox takes them over or the guest
+ * ends. It is found by the TAP, whose name is a function of the pod and the interface.
  * @returns false for one that has ended, whose NIC is to be removed.
  */
-export function keepNic(host: Host, stateDir: string, { tap }: StoredHandover, nic: KeptNic): boolean {
+export function keepNic(
+  host: Host,
+  { stateDir, dataDir }: Pick<NetworkIdentity, 'stateDir' | 'dataDir'>,
+  { tap }: StoredHandover,
+  nic: KeptNic,
+): boolean {
   if (!tapLives(host, tap)) return false;
   const path = keptPath(stateDir, tap);
+  noteLease(host, dataDir, nic);
   host.replaceFile(path, `${JSON.stringify(nic)}\n`, 0o600);
   // Whoever ends a guest looks for this file after the TAP has gone: of the two of us one sees the other.
   if (tapLives(host, tap)) return true;
@@ -94,9 +87,8 @@ export async function releaseKept(
   moved(host, path, releasing);
   const kept = readKept(host, releasing);
   if (kept !== undefined) {
-    const { config, environment, lease } = kept;
-    const ipam = new Ipam(host, parseNetworkIdentity(config), environment, signal);
-    await ipam.del({ CNI_CONTAINERID: lease.sandboxId });
+    await freeLease(host, kept, signal);
+    forgetLease(host, parseNetworkIdentity(kept.config).dataDir, keyOf(kept));
   }
   host.remove(releasing);
 }
@@ -132,23 +124,6 @@ export async function releaseDead(
 ): Promise<void> {
   for (const { tap } of listKept(host, stateDir, network))
     if (!tapLives(host, tap)) await releaseKept(host, stateDir, tap, signal);
-}
-
-/** Undefined where none is; a damaged one says nothing that could be freed. */
-function readKept(host: Host, path: string): KeptNic | undefined {
-  const text = absentIs(undefined, () => host.readText(path));
-  if (text === undefined) return undefined;
-  let value: Partial<KeptNic> | null;
-  try {
-    value = JSON.parse(text) as Partial<KeptNic> | null;
-  } catch {
-    return undefined;
-  }
-  const { network, lease, config, environment } = value ?? {};
-  const whole =
-    typeof network === 'string' && NETWORK_NAME.test(network) && typeof lease?.sandboxId === 'string';
-  if (!whole || typeof config !== 'string' || typeof environment !== 'object') return undefined;
-  return { network, lease, config, environment };
 }
 
 function moved(host: Host, from: string, to: string): boolean {

@@ -17,6 +17,8 @@ export interface NetworkIdentity {
   readonly name: string;
   /** Absolute path of the node's volatile state. */
   readonly stateDir: string;
+  /** Absolute path of what stays over reboots. */
+  readonly dataDir: string;
   /** `ipam.type`; undefined for a network whose guests get no address from here. */
   readonly ipam: string | undefined;
   /** The whole, as plugins that we run get it. */
@@ -52,6 +54,7 @@ export const CONFIG_KEYS = [
     'bridge',
     'mtu',
     'stateDir',
+    'dataDir',
     'mac',
     'isGateway',
     'isDefaultGateway',
@@ -76,6 +79,7 @@ const FOREIGN_KEYS: Readonly<Record<string, string>> = {
 const POD_ANNOTATIONS = 'io.kubernetes.cri.pod-annotations';
 const MAC_ANNOTATION = 'vmshim.io/mac';
 const STATE_DIR = '/run/vmshim';
+const DATA_DIR = '/var/lib/vmshim';
 const MIN_MTU = 68;
 /** 65535 less the Ethernet header: the TAP driver's limit. */
 const MAX_MTU = 65_521;
@@ -102,6 +106,7 @@ export function parseNetworkIdentity(text: string): NetworkIdentity {
         NETWORK_NAME.test(name) ? name : undefined,
       ),
     stateDir: document.at('stateDir').parsedText('an absolute path without ".."', absolutePath) ?? STATE_DIR,
+    dataDir: document.at('dataDir').parsedText('an absolute path without ".."', absolutePath) ?? DATA_DIR,
     ipam: parseIpamType(document.at('ipam')),
     text,
     document,

@@ -117,7 +117,15 @@ export class ChaosNode {
   async left(): Promise<string[]> {
     const { directory } = this.node.containerd;
     const ours = ['vms', 'data'].map((name) => `mount ${directory}/${name}`);
-    const names = ['vms/*/', 'vms/cni/*', 'vms/{kept,orphan}-*', 'data/vms/*', 'data/pods/*', 'data/bases/*'];
+    const names = [
+      'vms/*/',
+      'vms/cni/*',
+      'vms/{kept,orphan}-*',
+      'data/vms/*',
+      'data/pods/*',
+      'data/bases/*',
+      'data/leases/*',
+    ];
     const inside = join(this.state, '..');
     const files = globSync(names.map((name) => `${inside}/${name}`)).filter(
       (path) => !path.endsWith('/vms/cni'),

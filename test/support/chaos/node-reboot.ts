@@ -37,6 +37,7 @@ export async function rebootNode(node: CriNode, random: Random, state: StateAfte
   for (const name of ['state', 's', 'fifo']) rmSync(below(name), { recursive: true, force: true });
   if (state === 'gone') for (const path of globSync(below('vms/*'))) rmSync(path, { recursive: true });
   else for (const record of globSync(below('vms/*/record.json'))) bootedSince(record);
+  for (const note of globSync(below('data/leases/*.json'))) bootedSince(note);
   await containerd.start();
   await criReady(cri);
 }
@@ -50,7 +51,7 @@ export function removeEarlierBoots({ containerd }: CriNode): void {
   }
 }
 
-/** The test cannot boot the kernel, so it makes the record one of an earlier boot. */
+/** The test cannot boot the kernel, so it makes a record, or the note of a lease, one of an earlier boot. */
 function bootedSince(path: string): void {
   const record = JSON.parse(readFileSync(path, 'utf8')) as { bootId: string };
   writeFileSync(path, JSON.stringify({ ...record, bootId: randomUUID() }));

@@ -2,7 +2,7 @@ import t from 'tap';
 import { parseConfig } from '../../../src/core/config.ts';
 import type { VmSpec } from '../../../src/core/vm-spec.ts';
 import { LinuxHost } from '../../../src/host/linux-host.ts';
-import { makeupOf, survivalOf } from '../../../src/vm/survival.ts';
+import { isMachineOf, makeupOf, survivalOf } from '../../../src/vm/survival.ts';
 import { baseInput } from '../qemu-plan/golden-cases.ts';
 
 const host = new LinuxHost();
@@ -52,5 +52,21 @@ void t.test('what makes another machine, and what does not', (t) => {
   t.equal(same({ name: 'other' }), true);
   t.equal(same({ vcpus: 3 }), false);
   t.equal(same({ memoryBytes: 2 ** 30 }), false);
+  t.end();
+});
+
+void t.test('a CPU limit that is changed while the guest runs leaves the machine what it is', (t) => {
+  const started = { ...spec, vcpus: 1, maxVcpus: 2 };
+  const running = { makeup: makeupOf(started, []), vcpus: { started: 1, places: 2 } };
+  const fits = (change: Partial<VmSpec>): boolean => isMachineOf(running, { ...started, ...change }, []);
+  t.equal(fits({}), true);
+  t.equal(fits({ vcpus: 2 }), true, 'it has a place for that');
+  t.equal(fits({ vcpus: 3, maxVcpus: 3 }), false, 'and not for more');
+  t.equal(fits({ vcpus: 2, memoryBytes: 2 ** 30 }), false, 'all else is compared');
+  const full = { makeup: makeupOf({ ...spec, vcpus: 4 }, []), vcpus: { started: 4, places: 4 } };
+  t.equal(isMachineOf(full, { ...spec, vcpus: 2 }, []), true, 'fewer: the cgroup takes the time away');
+  const old = { makeup: makeupOf({ ...spec, vcpus: 1 }, []) };
+  t.equal(isMachineOf(old, { ...spec, vcpus: 1 }, []), true, 'one of an older version, as it was');
+  t.equal(isMachineOf(old, { ...spec, vcpus: 2 }, []), false);
   t.end();
 });

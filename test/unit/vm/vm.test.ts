@@ -25,7 +25,7 @@ interface Qemu {
 }
 
 /** A VM whose QEMUs are played at the wire. */
-async function lab(t: Test, policies: Partial<PowerSpec> = {}, keptWhy?: string) {
+async function lab(t: Test, policies: Partial<PowerSpec> = {}, keptWhy?: string, earlier?: PowerRecord) {
   const log = recordingLogger();
   const power = { ...usual, ...policies };
   const qemus: Qemu[] = [];
@@ -83,7 +83,7 @@ async function lab(t: Test, policies: Partial<PowerSpec> = {}, keptWhy?: string)
     spec: { id: 'vm', power, resources: {}, memoryBytes: 1 << 30 } as unknown as Vm['spec'],
     log,
     machine: await make(),
-    earlier: undefined,
+    earlier,
     boot: async (signal) => {
       trace.push('boot');
       const aborted = new Promise((_, reject) => {
@@ -331,6 +331,20 @@ void t.test('a VM that was off when its container ended stays off when it is sta
   t.equal(kept.why, 'an operator stopped it');
   t.match(await ask('start').settled, { phase: 'done' });
   t.equal(kept.why, undefined);
+});
+
+void t.test('a guest of an earlier shim that was paused stays so, without a step in between', async (t) => {
+  const held = { t: 'on', since: 1, held: true, ending: undefined } as const;
+  const { vm, qemus } = await lab(t, {}, undefined, { state: held, requests: [] });
+  await vm.start(signal);
+  const asked = (): string[] => qemus[0]!.fake.commands.map(({ execute }) => execute);
+  t.ok(asked().includes('stop'), 'its shim may have died before it was paused');
+  t.notOk(asked().includes('cont'));
+  t.match(vm.power, { t: 'on', held: true });
+  t.match(vm.machine.state, { t: 'paused', asked: true });
+  await vm.resume(signal);
+  t.ok(asked().includes('cont'));
+  t.match(vm.power, { t: 'on', held: false });
 });
 
 void t.test('before its start nothing but the end is asked of a VM', async (t) => {

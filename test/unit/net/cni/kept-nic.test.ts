@@ -1,5 +1,5 @@
 /** A guest that outlives its sandbox keeps its addresses, until the pod's next sandbox or its end. */
-import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { readHandovers } from '../../../../src/net/handover.ts';
@@ -13,9 +13,11 @@ import {
   IPAM_ANSWER,
   SANDBOX,
 } from './support/call-plugin.ts';
+import { tempDir } from '../../../support/temp-dir.ts';
 import { NodeTree } from './support/node-tree.ts';
 
 const NEXT = 'decade';
+const BOOT_ID = '/proc/sys/kernel/random/boot_id';
 const TAP = tapName('uid-1', 'eth0');
 
 /** A node on which a pod's guest runs or has ended, by its TAP. */
@@ -102,6 +104,68 @@ void t.test('the guest ends before there is a next one', async (t) => {
     await callPlugin(host, 'GC', { ...network, ...valid });
     t.match(host.calls.slice(-2), [`DEL ${SANDBOX}/eth0`, /^GC/]);
     t.same(host.files, []);
+  });
+});
+
+void t.test('over a reboot', async (t) => {
+  /** As the kernel does, and a `stateDir` in memory. */
+  const reboot = (host: GuestNode): void => {
+    host.runs = false;
+    host.put(BOOT_ID, 'second\n');
+    rmSync(host.stateDir, { recursive: true });
+  };
+  const kept = async (t: Test) => {
+    const { host, network } = nodeWithGuest(t);
+    const dataDir = tempDir(t);
+    const configured = { ...network, dataDir };
+    host.put(BOOT_ID, 'first\n');
+    const notes = (): string[] => readdirSync(join(dataDir, 'leases'));
+    await callPlugin(host, 'ADD', configured);
+    await callPlugin(host, 'DEL', configured);
+    t.equal(notes().length, 1);
+    return { host, network: configured, notes };
+  };
+  const next = { CNI_CONTAINERID: NEXT };
+
+  await t.test('the next ADD frees what an orphan had', async (t) => {
+    const { host, network, notes } = await kept(t);
+    reboot(host);
+    t.equal((await callPlugin(host, 'ADD', { ...network, name: 'other' })).status, 0);
+    t.notOk(host.calls.includes(`DEL ${SANDBOX}/eth0`), 'not that of another network');
+    host.putPlugin('fake-ipam', `[ "$CNI_COMMAND" = ADD ] || exit 1; ${ANSWER_ADD}`);
+    t.equal((await callPlugin(host, 'ADD', network, next)).status, 0, 'not even where IPAM cannot');
+    t.equal(notes().length, 1);
+    const valid = { 'cni.dev/valid-attachments': [{ containerID: NEXT, ifname: 'eth0' }] };
+    t.match(await callPlugin(host, 'GC', { ...network, ...valid }), { status: 1 }, 'which GC tells');
+    host.putPlugin('fake-ipam', ANSWER_ADD);
+    t.equal((await callPlugin(host, 'ADD', network, { CNI_CONTAINERID: 'third' })).status, 0);
+    t.match(host.calls.slice(-2), [`DEL ${SANDBOX}/eth0`, 'ADD third/eth0']);
+    t.same(notes(), []);
+  });
+
+  await t.test('DEL frees what an adopted guest had', async (t) => {
+    const { host, network, notes } = await kept(t);
+    await callPlugin(host, 'ADD', network, next);
+    t.equal(notes().length, 1, 'IPAM still knows it by the old id');
+    reboot(host);
+    t.equal((await callPlugin(host, 'DEL', network, next)).status, 0);
+    t.ok(host.calls.includes(`DEL ${SANDBOX}/eth0`));
+    t.same(notes(), []);
+  });
+
+  await t.test('nothing is left to free where the guest has ended before', async (t) => {
+    const { host, network, notes } = await kept(t);
+    await callPlugin(host, 'ADD', network, next);
+    await callPlugin(host, 'DEL', network, next);
+    t.equal(notes().length, 1);
+    await releaseKept(host, host.stateDir, TAP);
+    t.same(notes(), [], 'kept to its end');
+    await callPlugin(host, 'ADD', network);
+    await callPlugin(host, 'DEL', network);
+    await callPlugin(host, 'ADD', network, next);
+    host.runs = false;
+    await callPlugin(host, 'DEL', network, next);
+    t.same(notes(), [], 'and taken over');
   });
 });
 
