@@ -1,4 +1,5 @@
 import { diskBus } from './disk-device.ts';
+import { ioThreadHelps } from './io-thread.ts';
 import type { QemuOption } from './option.ts';
 import { pciAddress } from './pci-address.ts';
 import type { QemuInput } from './qemu-input.ts';
@@ -14,9 +15,14 @@ export function planControllers(input: QemuInput): QemuOption[] {
     ...(guestDrive ? [diskBus(spec, 'guestDrive')] : []),
     ...(spec.hardware.video === 'none' ? [] : ['usb']),
   ]);
-  const scsi = { driver: 'virtio-scsi-pci', id: 'scsi', iothread: IO_THREAD.json.id, ...pciAddress('scsi') };
+  const scsi = {
+    driver: 'virtio-scsi-pci',
+    id: 'scsi',
+    ...(ioThreadHelps(input) && { iothread: IO_THREAD.json.id }),
+    ...pciAddress('scsi'),
+  };
   return [
-    ...(buses.has('scsi') || hasIoThread(input) ? [IO_THREAD] : []),
+    ...((buses.has('scsi') && ioThreadHelps(input)) || hasIoThread(input) ? [IO_THREAD] : []),
     ...(buses.has('scsi') ? [{ flag: '-device', json: scsi } as const] : []),
     ...(buses.has('sata') ? [controller('ich9-ahci', 'sata')] : []),
     // xHCI has a driver in Windows since 8 and in every Linux.
@@ -24,10 +30,10 @@ export function planControllers(input: QemuInput): QemuOption[] {
   ];
 }
 
-/** An I/O thread needs ioeventfd, which memory-mapped virtio has only from KVM; virtio-pci has it under TCG as well. */
-export function hasIoThread({ spec, accel, rootDisk }: QemuInput): boolean {
-  const ioEventFd = spec.machine === 'q35' || accel === 'kvm';
-  return rootDisk !== undefined && diskBus(spec, 'rootDisk') === 'virtio' && ioEventFd;
+/** Of the root disk where it hangs on no controller. */
+export function hasIoThread(input: QemuInput): boolean {
+  const { spec, rootDisk } = input;
+  return rootDisk !== undefined && diskBus(spec, 'rootDisk') === 'virtio' && ioThreadHelps(input);
 }
 
 function controller(driver: string, id: 'sata' | 'usb'): QemuOption {

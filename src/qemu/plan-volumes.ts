@@ -2,6 +2,7 @@ import { VmError } from '../core/errors.ts';
 import { bootIndex } from './boot-index.ts';
 import { indexOnBus } from './device-place.ts';
 import { diskErrors } from './disk-errors.ts';
+import { ioThreadHelps } from './io-thread.ts';
 import type { QemuOption } from './option.ts';
 import { pciAddress, ROW_PLACES, volumeAddress } from './pci-address.ts';
 import { fdSet, fdSetPath } from './plan-disk.ts';
@@ -31,7 +32,7 @@ export function planVolumes(input: QemuInput, fd: FdNumber): QemuOption[] {
   if (volumes.length === 0) return [];
   const buses = new Set(volumes.map(({ bus }) => bus));
   return [
-    ...(buses.has('virtio') || buses.has('scsi') ? [IO_THREAD] : []),
+    ...((buses.has('virtio') || buses.has('scsi')) && ioThreadHelps(input) ? [IO_THREAD] : []),
     ...(buses.has('scsi') ? [device(scsiController(input))] : []),
     ...(buses.has('sata')
       ? [device({ driver: 'ich9-ahci', id: 'volumes-sata', ...pciAddress('volumesSata') })]
@@ -147,18 +148,22 @@ function errors({ spec }: QemuInput, { readOnly }: Volume): JsonObject {
   return readOnly ? { rerror } : { rerror, werror };
 }
 
-function scsiController({ spec }: QemuInput): JsonObject {
+function scsiController(input: QemuInput): JsonObject {
   return {
     driver: 'virtio-scsi-pci',
     id: 'volumes-scsi',
-    iothread: IO_THREAD.json.id,
-    num_queues: queues(spec.vcpus),
+    ...ioThread(input),
+    num_queues: queues(input.spec.vcpus),
     ...pciAddress('volumesScsi'),
   };
 }
 
+function ioThread(input: QemuInput): JsonObject {
+  return ioThreadHelps(input) ? { iothread: IO_THREAD.json.id } : {};
+}
+
 /** The device's driver, where it is plugged in, and what only this driver has. */
-function attach({ spec }: QemuInput, volume: Volume, place: number): JsonObject {
+function attach(input: QemuInput, volume: Volume, place: number): JsonObject {
   const { bus, row, serial } = volume;
   const cdrom = volume.device === 'cdrom';
   const blocks = cdrom ? {} : blockSizes(volume);
@@ -168,8 +173,8 @@ function attach({ spec }: QemuInput, volume: Volume, place: number): JsonObject 
       return {
         driver: 'virtio-blk-pci',
         ...volumeAddress(row, place),
-        iothread: IO_THREAD.json.id,
-        'num-queues': queues(spec.vcpus),
+        ...ioThread(input),
+        'num-queues': queues(input.spec.vcpus),
         ...blocks,
       };
     case 'scsi':
