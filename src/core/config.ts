@@ -46,6 +46,8 @@ export interface Config {
   readonly virtiofsd: string | undefined;
   /** Directories and files of the node that pods may have as disks. */
   readonly hostDisks: readonly string[];
+  /** Whether a VM's own cgroup is limited to its RAM and twice what is expected beside it. */
+  readonly limitMemory: boolean;
   /** Ceph's block devices, for disks that QEMU opens itself. */
   readonly rbd: {
     /** The clusters' monitors, which are all that a pod's disk may name; none: no such disks. */
@@ -129,6 +131,7 @@ const SCHEMA = {
   kubelet_dir: path('/var/lib/kubelet'),
   virtiofsd: optional(path('')),
   host_disks: paths(),
+  limit_memory: flag(true),
   rbd: {
     monitors: {
       type: 'a list of monitors such as "10.0.0.1:6789"',
@@ -204,6 +207,7 @@ export function parseConfig(toml: string, origin: string): Config {
     bootstrapVersion: root.read('bootstrap_version', SCHEMA.bootstrap_version),
     virtiofsd: root.read('virtiofsd', SCHEMA.virtiofsd),
     hostDisks: root.read('host_disks', SCHEMA.host_disks),
+    limitMemory: root.read('limit_memory', SCHEMA.limit_memory),
     rbd: {
       monitors: rbd.read('monitors', SCHEMA.rbd.monitors),
       netns: rbd.read('netns', SCHEMA.rbd.netns),

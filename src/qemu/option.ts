@@ -19,11 +19,11 @@ export type KeyedFlag =
   | '-chardev'
   | '-mon'
   | '-add-fd'
-  | '-sandbox';
+  | '-sandbox'
+  | '-accel';
 
 /** Options whose value is one word that QEMU does not take apart. */
-export type TextFlag =
-  '-accel' | '-uuid' | '-kernel' | '-initrd' | '-append' | '-display' | '-watchdog-action';
+export type TextFlag = '-uuid' | '-kernel' | '-initrd' | '-append' | '-display' | '-watchdog-action';
 
 export type SwitchFlag = '-nodefaults' | '-no-user-config' | '-no-shutdown' | '-no-reboot' | '-S';
 

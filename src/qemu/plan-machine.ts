@@ -1,4 +1,5 @@
 import type { QemuOption } from './option.ts';
+import { planAccel } from './plan-accel.ts';
 import { boardMemory, planMemory } from './plan-memory.ts';
 import { planCpu } from './plan-cpu.ts';
 import type { QemuInput } from './qemu-input.ts';
@@ -27,7 +28,7 @@ export function planMachine(input: QemuInput): QemuOption[] {
       keys: { obsolete: 'deny', elevateprivileges: 'deny', spawn: 'deny', resourcecontrol: 'deny' },
     },
     { flag: '-machine', head: input.machineType, keys: boardKeys(input) },
-    { flag: '-accel', text: input.accel },
+    planAccel(input),
     planCpu(input),
     ...planMemory(input),
     ...clock(input),

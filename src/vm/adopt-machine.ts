@@ -18,6 +18,7 @@ import { shutDownOrphan } from './end-orphan.ts';
 import { readGuestFigures } from './guest-figures.ts';
 import { answerDhcp } from './guest-nics.ts';
 import { leaveOrphan, orphanNow } from './leave-orphan.ts';
+import { limitVmMemory } from './limit-memory.ts';
 import { Machine } from './machine.ts';
 import type { MachineDeps, MachineRequest } from './machine-request.ts';
 import { type VmNames, vmNames } from './names.ts';
@@ -249,7 +250,7 @@ async function growTo(
  */
 async function moveCgroup(
   { host }: MachineDeps,
-  { spec }: MachineRequest,
+  { spec, config }: MachineRequest,
   record: VmRecord,
   update: (change: Partial<VmRecord>) => void,
   signal: AbortSignal,
@@ -260,6 +261,8 @@ async function moveCgroup(
   if (record.qemu === undefined || dirname(wanted.path) === dirname(old.path)) return old;
   update({ cgroup: wanted.path });
   createCgroup(host, wanted);
+  const accel = record.survival === undefined ? 'tcg' : factsOf(record.survival).accel;
+  if (config.limitMemory) limitVmMemory(host, wanted, spec, { accel, cards: record.nics.length });
   // QEMU, and those that serve it directories.
   for (const pid of cgroupPids(host, old)) joinCgroup(host, wanted, pid);
   await removeCgroup(host, old, signal);

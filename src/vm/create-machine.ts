@@ -21,6 +21,7 @@ import { type BootFiles, openBootFiles } from './boot-files.ts';
 import type { AdoptedMachine } from './adopt-machine.ts';
 import { checkCapacity } from './capacity.ts';
 import { cleanUpTask } from './clean-up.ts';
+import { limitVmMemory } from './limit-memory.ts';
 import { Machine } from './machine.ts';
 import { facts } from './machine-facts.ts';
 import type { MachineDeps, MachineRequest } from './machine-request.ts';
@@ -189,6 +190,8 @@ async function bootMachine(deps: MachineDeps, boot: BootParts, signal: AbortSign
   createCgroup(host, cgroup);
   // Before QEMU is in it, so that whatever it allocates comes from there.
   applyCpuResources(host, cgroup, ownCpuset(place));
+  const kind = { accel: accel.accel, cards: nicPlans.length };
+  const scarce = config.limitMemory ? limitVmMemory(host, cgroup, spec, kind) : undefined;
   using nics = await plugNics(deps, nicPlans, { spec, uid: names.uid, stateDir: config.stateDir }, signal);
   const sharing = spec.shared.length === 0 ? undefined : await import('./share-directories.ts');
   using shared = (await sharing?.shareDirectories(deps, request, names, cgroup, signal)) ?? NO_SHARED;
@@ -220,7 +223,20 @@ async function bootMachine(deps: MachineDeps, boot: BootParts, signal: AbortSign
   const services = undo.use(new DisposableStack());
   const dhcp = services.use(answerDhcp(deps, nicPlans, spec.guestData.hostname));
   const forward = services.use(forwardPorts(deps, nicPlans, request.netns));
-  const told = facts({ files, disks, shared, accel, version, cgroup, spec, qemu, nics, forward, place });
+  const told = facts({
+    files,
+    disks,
+    shared,
+    accel,
+    version,
+    cgroup,
+    spec,
+    qemu,
+    nics,
+    forward,
+    place,
+    scarce,
+  });
   // Last: until here what is left by a shim that dies is no guest yet.
   const made = { facts: told, logStart: qemu.log.start, nics: nicPlans, plan: place.plan };
   const survival = survivalOf(host, request, made);

@@ -23,6 +23,8 @@ interface FactParts {
   readonly spec: VmSpec;
   readonly qemu: QemuProcess;
   readonly forward: PortForward;
+  /** Said of a memory limit that is too small. */
+  readonly scarce: string | undefined;
 }
 
 /** What was decided while a machine was made, for people. */
@@ -38,6 +40,7 @@ export function facts({
   qemu,
   forward,
   place,
+  scarce,
 }: FactParts): MachineFacts {
   return {
     accel: accel.accel,
@@ -54,6 +57,7 @@ export function facts({
       ...(accel.warn ? [accel.reason] : []),
       ...files.notes,
       ...(place.plan.warning === undefined ? [] : [place.plan.warning]),
+      ...(scarce === undefined ? [] : [scarce]),
       ...disks.warnings,
       ...forward.warnings,
       ...qemu.log.readWarnings(),

@@ -18,7 +18,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { TtrpcServer } from '../../src/ttrpc/server.ts';
 import { TaskClient } from '../support/task-client.ts';
 import { type Teardown, tempDir } from '../support/temp-dir.ts';
-import { guestRoot, writeBundle } from '../support/test-bundle.ts';
+import { type BundleOptions, guestRoot, writeBundle } from '../support/test-bundle.ts';
 
 export type ShimKind = 'vm' | 'runc';
 export const SHIM_KINDS: readonly ShimKind[] = ['vm', 'runc'];
@@ -27,6 +27,8 @@ const PROGRAMS: Readonly<Record<ShimKind, string>> = {
   vm: join(import.meta.dirname, '../../bin/containerd-shim-vm-v2'),
   runc: '/usr/bin/containerd-shim-runc-v2',
 };
+
+export type VmOptions = Pick<BundleOptions, 'annotations' | 'cmdline' | 'mounts'>;
 
 /** A shim that was started as containerd starts it, and our connection to it. */
 export interface BenchShim {
@@ -83,11 +85,16 @@ export class ShimLab {
     return basename(this.#directory);
   }
 
-  /** A bundle and a running shim for it. */
-  async start(kind: ShimKind): Promise<BenchShim> {
+  /** `linux.cgroupsPath` of a shim's task. */
+  cgroupOf(id: string): string {
+    return `/${this.#namespace}/${id}`;
+  }
+
+  /** A bundle and a running shim for it. `options` are for a VM. */
+  async start(kind: ShimKind, options: VmOptions = {}): Promise<BenchShim> {
     const id = `${kind}-${++this.#count}`;
     const bundle = join(this.#directory, 'b', id);
-    await this.#makeBundle(kind, id, bundle);
+    await this.#makeBundle(kind, id, bundle, options);
     // containerd reads the shim's log, so it is open at both ends.
     this.#logs.set(id, openSync(join(bundle, 'log'), constants.O_RDWR | constants.O_NONBLOCK));
 
@@ -99,9 +106,9 @@ export class ShimLab {
     return { kind, id, bundle, pid, task, startMs, firstRpcMs: performance.now() - began };
   }
 
-  /** Creates the shim's task: a VM whose guest has not begun, or a container whose process has not. */
-  async create({ id, bundle, task }: BenchShim): Promise<void> {
-    await task.create({ id, bundle });
+  /** Creates the shim's task: a VM whose guest has not begun, or a container whose process has not. @returns its process. */
+  async create({ id, bundle, task }: BenchShim, stdout?: string): Promise<number> {
+    return (await task.create({ id, bundle, ...(stdout !== undefined && { stdout }) })).pid;
   }
 
   /** What containerd does at the end, with everything the shim holds. */
@@ -159,9 +166,10 @@ export class ShimLab {
     return output.trim();
   }
 
-  async #makeBundle(kind: ShimKind, id: string, bundle: string): Promise<void> {
-    const cgroupsPath = `/${this.#namespace}/${id}`;
-    await writeBundle(bundle, { root: kind === 'vm' ? this.#vmRoot : this.#runcRoot, cgroupsPath });
+  async #makeBundle(kind: ShimKind, id: string, bundle: string, options: VmOptions): Promise<void> {
+    const root = kind === 'vm' ? this.#vmRoot : this.#runcRoot;
+    const cgroupsPath = this.cgroupOf(id);
+    await writeBundle(bundle, { ...options, root, cgroupsPath });
     if (kind === 'vm') return;
     const spec = {
       ociVersion: '1.0.2',

@@ -12,6 +12,7 @@ const SERVICE = 'containerd.services.events.ttrpc.v1.Events';
 const MESSAGES: Readonly<Record<string, { decode(bytes: Uint8Array): object }>> = {
   'containerd.events.TaskCreate': events.TaskCreate,
   'containerd.events.TaskStart': events.TaskStart,
+  'containerd.events.TaskOOM': events.TaskOOM,
   'containerd.events.TaskExit': events.TaskExit,
   'containerd.events.TaskDelete': events.TaskDelete,
   'containerd.events.TaskPaused': events.TaskPaused,

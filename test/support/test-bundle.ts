@@ -11,6 +11,8 @@ export interface BundleOptions {
   /** Merged into `linux.resources`. */
   readonly resources?: Readonly<Record<string, unknown>>;
   readonly cgroupsPath?: string;
+  /** `mounts` of the OCI spec. */
+  readonly mounts?: readonly Readonly<Record<string, unknown>>[];
   /** Root file system; `rootfs` of the bundle for what is mounted there. */
   readonly root?: string;
   /** False for a sandbox's bundle as containerd makes it for the sandbox API: without config.json. */
@@ -39,6 +41,7 @@ export async function writeBundle(
     ociVersion: '1.0.2',
     process: { user: { uid: 0, gid: 0 }, args: ['vm'], cwd: '/' },
     root: { path: options.root },
+    ...(options.mounts !== undefined && { mounts: options.mounts }),
     annotations: {
       'vmshim.io/memory': '128Mi',
       'vmshim.io/network': 'none',

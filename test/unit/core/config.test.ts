@@ -28,6 +28,7 @@ const defaults: Config = {
   kubeletDir: '/var/lib/kubelet',
   virtiofsd: undefined,
   hostDisks: [],
+  limitMemory: true,
   rbd: { monitors: [], netns: undefined, timeout: 30 },
   console: { logBytes: 8 << 20, logFiles: 2 },
   network: { allowGuardOff: false },
@@ -68,6 +69,7 @@ void t.test('an empty file is the defaults, a full one says all', (t) => {
     kubelet_dir = "/k"
     virtiofsd = "/v"
     host_disks = ["/srv/disks/", "/dev/vg0/data"]
+    limit_memory = false
     firmware.uefi_code = "/c"
     firmware."uefi_vars" = "/v"
     firmware.uefi_secure_code = "/sc"
@@ -104,6 +106,7 @@ void t.test('an empty file is the defaults, a full one says all', (t) => {
     kubeletDir: '/k',
     virtiofsd: '/v',
     hostDisks: ['/srv/disks', '/dev/vg0/data'],
+    limitMemory: false,
     rbd: {
       monitors: [
         { host: '10.0.0.1', port: '6789' },

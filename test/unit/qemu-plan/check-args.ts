@@ -4,7 +4,7 @@ import { SchemaChecker } from './qemu-schema.ts';
 type Fields = Readonly<Record<string, unknown>>;
 
 /** Options that take one word which QEMU does not take apart, and switches. */
-const TEXT = ['-accel', '-uuid', '-kernel', '-initrd', '-append', '-display', '-watchdog-action'];
+const TEXT = ['-uuid', '-kernel', '-initrd', '-append', '-display', '-watchdog-action'];
 const SWITCHES = ['-nodefaults', '-no-user-config', '-no-shutdown', '-no-reboot', '-S'];
 
 /** Options whose keys query-command-line-options tells, by its name for them. */
@@ -75,6 +75,8 @@ function checkOption(schema: QemuSchema, checker: SchemaChecker, flag: string, v
     return unknownKeys(flag, keys, [...Object.keys(machine), 'pflash0', 'pflash1']);
   }
   if (flag === '-cpu') return unknownKeys(flag, keys, Object.keys(schema.drivers['max-x86_64-cpu'] ?? {}));
+  // Properties of the accelerator's class, of which no command tells: tcg-all.c.
+  if (flag === '-accel') return unknownKeys(flag, keys, ['tb-size']);
   // query-command-line-options knows of -vnc nothing; its keys are QemuVncOptions of ui/vnc.c.
   if (flag === '-vnc') return unknownKeys(flag, keys, ['share']);
   if (flag === '-numa') return checker.checkCommand('set-numa-node', numaOptions(head ?? '', keys));
