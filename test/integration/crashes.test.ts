@@ -36,8 +36,7 @@ void t.test('QEMU is ended by a signal from outside', async (t) => {
       await run.console.until('vmguest: booting');
       process.kill(pidOf(vmRecord(containerd, id).qemu), name);
       t.equal(await run.exited, 128 + signal);
-      t.match(
-        containerd.log(),
+      await containerd.logged(
         new RegExp(
           `VM ended: QEMU was ended by signal ${signal} that nobody asked us for" .*id=${id} status=${128 + signal}`,
         ),
@@ -194,6 +193,9 @@ void t.test('the caller of Create goes away', async (t) => {
     t.strictSame(await once(child, 'close'), [1, null]);
     t.match((await said).toString(), /deadline/i);
     await expectClean(t, containerd);
-    await containerd.ctr('containers', 'rm', 'late');
+    // A slow machine's deadline passes before there is a container.
+    await containerd.ctr('containers', 'rm', 'late').catch((error: unknown) => {
+      if (!/not found/.test(String(error))) throw error;
+    });
   });
 });

@@ -23,7 +23,7 @@ void t.test('a VM on a TAP is switched off and on', async (t) => {
   const console = await vm.attach();
   t.teardown(() => console[Symbol.dispose]());
   const mac = await takeAddresses(console, addresses, BRIDGED_GUEST);
-  const ping = (): Promise<string> => network.run('busybox', 'ping', '-c', '1', '-W', '20', ip4);
+  const ping = (): Promise<string> => network.run('busybox', 'ping', '-c', '3', '-W', '20', ip4);
   await ping();
   const { nics, cgroup } = vmRecord(containerd, vm.id, 'k8s.io');
   const tap = nics[0]?.tap ?? '';

@@ -46,7 +46,7 @@ void t.test('sandboxes made by the shim on containerd 2', async (t) => {
 
     await vm.stop(GRACE);
     t.match(await vm.status(), { state: 'CONTAINER_EXITED', exitCode: 0, reason: 'Completed' });
-    t.match(vm.log.text, /vmguest: power button/);
+    await vm.log.until(/vmguest: power button/);
     t.match(await pod.status(), { state: 'SANDBOX_READY' }, 'the sandbox outlives its VM');
 
     const again = await pod.start({ attempt: 1 });

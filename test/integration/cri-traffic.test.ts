@@ -16,6 +16,7 @@ import {
 import { iperfImage, writeImage } from '../support/cri-images.ts';
 import { bridgePlugins, hostLocal } from '../support/cri-node-network.ts';
 import { type Attached, CriPod } from '../support/cri-pod.ts';
+import { ANSWERED } from '../support/cri-ways.ts';
 import { tempDir } from '../support/temp-dir.ts';
 import { netVmImage } from '../support/vm-image.ts';
 import { vmRecord } from '../support/vm-record.ts';
@@ -79,10 +80,10 @@ void t.test('pods reach each other, the node and containers', async (t) => {
         const done = /([\d.]+) MBytes .* sender[^]*?iperf Done|iperf3: error.*/;
         const [said, sent] = await console.ask(`iperf3 ${client(ip, family).join(' ')}`, done);
         t.ok(Number(sent) >= BYTES / 2 ** 20, `${other.way.handler}, ${ip}: ${said}`);
-        t.ok(await console.ask(`ping -c 1 -W 20 ${ip}`, / 1 packets received/), `ping ${ip}`);
+        t.ok(await console.ask(`ping -c 3 -W 20 ${ip}`, ANSWERED), `ping ${ip}`);
       }
       for (const ip of [...(await neighbour.addresses()), '10.88.0.1', 'fd00:88:0:1::1']) {
-        t.ok(await console.ask(`ping -c 1 -W 20 ${ip}`, / 1 packets received/), `ping ${ip}`);
+        t.ok(await console.ask(`ping -c 3 -W 20 ${ip}`, ANSWERED), `ping ${ip}`);
       }
 
       const offloads = /^tx-checksumming: on[^]*^scatter-gather: on[^]*^tcp-segmentation-offload: on/m;

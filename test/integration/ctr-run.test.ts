@@ -19,7 +19,7 @@ void t.test('ctr run boots a guest, joins its console and returns its end', asyn
     await run.console.until('vmguest: ready');
     run.type('panic');
     t.equal(await run.exited, 1);
-    t.match(containerd.log(), /the guest kernel panicked/);
+    await containerd.logged(/the guest kernel panicked/);
   });
 
   await t.test('SIGTERM presses the power button, and the guest’s exit status is 0', async (t) => {

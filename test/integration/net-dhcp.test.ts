@@ -138,11 +138,13 @@ void t.test('udhcpc gets everything, and renews by unicast to the gateway’s ad
   const client = udhcpc(t, guest);
   const lease = `10.1.2.3/24 lease=4294967295 router=10.1.2.1 server=10.1.2.1 mtu=1450 dns=10.96.0.10 10.96.0.11 ${NAMES} routes=`;
   t.equal(await client.line(/^(bound|leasefail)/), `bound ${lease}`);
-  t.match(responder.counters(), { offer: 1, ack: 1, nak: 0, unsent: 0 });
+  // A client that runs on a busy machine may ask once more before it sees an answer.
+  const { offer, ack } = responder.counters();
+  t.ok(offer >= 1 && ack >= 1);
+  t.match(responder.counters(), { nak: 0, unsent: 0 });
 
   client.child.kill('SIGUSR1');
   t.equal(await client.line(/^(renew|deconfig)/), `renew ${lease}`);
-  // A client that runs on a busy machine may ask once more before it sees the answer.
   t.ok(responder.counters().ack >= 2);
 
   client.child.kill('SIGUSR2');
@@ -272,8 +274,9 @@ for (const [where, asker] of Object.entries(askers)) {
       guest.exec('ip', '-6', 'neigh', 'show', 'fe80::76:6dff:fe00:1', 'dev', 'eth0');
     const macOfGateway = (): string => gateway.exec('cat', '/sys/class/net/lan/address').trim();
     t.match(neighbours(), new RegExp(`lladdr ${macOfGateway()} .*router`));
+    // The kernel asks again after four seconds.
+    t.ok(responder.counters()['router-advertisement'] >= 1);
     t.match(responder.counters(), {
-      'router-advertisement': 1,
       advertise: 1,
       reply: 1,
       malformed: 0,

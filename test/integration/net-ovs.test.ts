@@ -60,7 +60,8 @@ void t.test('ports of the userspace datapath', async (t) => {
   t.match(ovs.vsctl('get', 'Port', 'vt3', 'tag', 'vlan_mode'), /^7\naccess/);
   t.match(ovs.vsctl('get', 'Port', 'vt5', 'tag', 'trunks', 'vlan_mode'), /^\[\]\n\[7, 8, 9\]\ntrunk/);
   t.equal((await findLink(ovs.host, 'vt1'))?.mtu, 1400);
-  t.equal(ovs.vsctl('get', 'Interface', 'vt1', 'mtu').trim(), '1400');
+  // The daemon tells of it when it has looked.
+  ovs.vsctl('wait-until', 'Interface', 'vt1', 'mtu=1400');
 
   const reaches = async (text: string): Promise<void> => {
     first?.send(frame(1, undefined, text));

@@ -33,7 +33,7 @@ import { baseInput, goldenCases, goldenFiles } from '../unit/qemu-plan/golden-ca
 
 const NOBODY = 65534;
 /** Only a hang reaches it: a boot takes 2 to 10 s, and machines differ tenfold. */
-const PATIENCE = 120_000;
+const PATIENCE = 600_000;
 const { O_RDONLY, O_RDWR } = constants;
 
 buildAddon();

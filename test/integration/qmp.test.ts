@@ -18,8 +18,8 @@ import { tempDir } from '../support/temp-dir.ts';
 const host = new LinuxHost();
 const qemu = '/usr/bin/qemu-system-x86_64';
 const paused = ['-machine', 'q35', '-accel', 'tcg', '-m', '32', '-S', '-no-shutdown'];
-/** Nothing here waits for time; this only ends a test that would hang. */
-const signal = AbortSignal.timeout(60_000);
+/** Nothing here waits for time; this only ends a file that would hang. */
+const signal = AbortSignal.timeout(600_000);
 
 /** What `QemuProcess.start` needs for these arguments, with a QMP socket bound as the shim does it. */
 function startOptions(t: Test, args: readonly string[], change: Partial<QemuStart> = {}): QemuStart {
@@ -377,14 +377,15 @@ void t.test('a guest that is off boots again in the same QEMU', async (t) => {
   };
   const vm = await start(t, [...paused, ...bootDisk(t, guestEnds.powerOff)], { onEvent });
   for (const round of [1, 2]) {
-    using shutdown = vm.qmp.listen(['SHUTDOWN']);
+    using turns = vm.qmp.listen(['SHUTDOWN', 'RESET']);
     await commands.cont(vm.qmp);
-    await shutdown.next({ signal });
+    await turns.next({ signal });
     t.equal(evidence.guest, 'shutdown', `round ${round}`);
     t.match(await failure(commands.cont(vm.qmp)), {
       message: /"cont": Resetting the Virtual Machine is required/,
     });
     await commands.systemReset(vm.qmp);
+    await turns.next({ signal });
     t.equal(evidence.guest, 'running', `round ${round} forgotten`);
   }
 });

@@ -94,7 +94,7 @@ void t.test('root disks of pods', async (t) => {
     await vm.remove();
     while (imageDisks(node).length > 0) await delay(20);
     t.equal(statSync(join(data, 'bases', base)).nlink, 1, 'the base is all that is left');
-    await containerd.ctr('--namespace', 'k8s.io', 'images', 'import', await otherVersion(t));
+    await importGuest(node, { ...(await vmImage()), archive: await otherVersion(t) });
     const again = await pod.start({ stdin: true, attempt: 1 });
     await again.log.until(/vmguest: ready/);
     const { stdout } = await containerd.vmctl('status', again.id);
@@ -200,7 +200,7 @@ void t.test('root disks of pods', async (t) => {
 
     const archive = await otherVersion(t);
     await removeImage(node);
-    await containerd.ctr('--namespace', 'k8s.io', 'images', 'import', archive);
+    await importGuest(node, { ...(await vmImage()), archive });
     await t.rejects(pod.start({ devices, attempt: 1 }), {
       message:
         /filled from another image .* earlier image back or set vmshim.io\/root-fill to "never" .* new volume/,

@@ -212,7 +212,7 @@ void t.test('the pod’s VM', async (t) => {
     const sandboxId = shim.id;
     const waiting = shim.sandbox.wait({ sandboxId });
     await shim.sandbox.stop({ sandboxId, timeoutSecs: GRACE });
-    t.match(io.console.text, /vmguest: power button/);
+    await io.console.until('vmguest: power button');
     t.equal(commandLine(pid), '', 'QEMU has gone when Stop returns');
     t.match(await waiting, { exitStatus: 143 });
     t.match(await shim.task.wait({ id: vm }), { exitStatus: 0 });

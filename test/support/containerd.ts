@@ -1,7 +1,16 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import {
+  closeSync,
+  globSync,
+  openSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { execa } from 'execa';
 import { type ContainerdSettings, type CriSettings, containerdConfig } from './containerd-config.ts';
@@ -9,6 +18,7 @@ import { type ContainerdRelease, type ContainerdSource, containerdRelease } from
 import { leaks } from './leaks.ts';
 import { ACCEL } from './machine-traits.ts';
 import { tempDir } from './temp-dir.ts';
+import { untilFile } from './until-file.ts';
 import { type VmImage, vmctl, vmImage } from './vm-image.ts';
 
 /** What of a tap test the harness needs. */
@@ -35,7 +45,7 @@ export interface ContainerdOptions {
   readonly launcher?: readonly string[];
   /** Looks for what else may be left, one text each. */
   readonly left?: () => string[];
-  /** Cgroups in which nothing of containerd's may be left; those of `ctr` by default. */
+  /** Cgroups in which nothing of containerd's may be left; that of its `ctr run`s by default. */
   readonly cgroupParents?: readonly string[];
 }
 
@@ -52,6 +62,7 @@ export async function privateContainerd(t: TestScope, options: ContainerdOptions
   t.teardown(async () => {
     const left = await leaks(containerd.directory, options.cgroupParents, options.left);
     await containerd.stop();
+    containerd.removeCgroups();
     // What went wrong once may take a week to do so again.
     if (t.passing?.() === false) process.stderr.write(`${containerd.log().slice(-20_000)}\n`);
     // tap takes no assertion in a teardown, but what it throws fails the test.
@@ -129,10 +140,14 @@ export class Containerd {
     const child = spawn(file, args, { env: this.environment(), stdio: ['ignore', 'ignore', 'pipe'] });
     this.#process = child;
     const booted = Promise.withResolvers<undefined>();
-    createInterface({ input: child.stderr }).on('line', (line) => {
-      appendFileSync(this.logFile, `${line}\n`);
-      if (line.includes('containerd successfully booted')) booted.resolve(undefined);
-    });
+    // Its last lines come after its end, when the file may be gone with the test.
+    const log = openSync(this.logFile, 'a');
+    createInterface({ input: child.stderr })
+      .on('line', (line) => {
+        writeSync(log, `${line}\n`);
+        if (line.includes('containerd successfully booted')) booted.resolve(undefined);
+      })
+      .once('close', () => closeSync(log));
     child.once('exit', () => booted.reject(new Error(`containerd ended:\n${this.log().slice(-2000)}`)));
     await booted.promise;
   }
@@ -144,6 +159,24 @@ export class Containerd {
 
   async stop(): Promise<void> {
     await this.#end('SIGTERM');
+  }
+
+  /** Resolves when a line of its log, or of its shims', matches, which come later than what they tell of. */
+  async logged(pattern: RegExp): Promise<void> {
+    await untilFile(this.logFile, pattern);
+  }
+
+  /** The cgroup of its `ctr run`s, in every hierarchy; what is left in it has been told of. */
+  removeCgroups(): void {
+    for (const path of globSync(
+      ['/sys/fs/cgroup/*', '/sys/fs/cgroup'].map((top) => `${top}${this.#cgroup}`),
+    )) {
+      try {
+        rmdirSync(path);
+      } catch (error) {
+        process.stderr.write(`${String(error)}\n`);
+      }
+    }
   }
 
   environment(): NodeJS.ProcessEnv {
@@ -189,6 +222,8 @@ export class Containerd {
       'run',
       '--fifo-dir',
       join(this.directory, 'fifo'),
+      '--cgroup',
+      `${this.#cgroup}/${id}`,
       '--runtime',
       options.runtime ?? 'io.containerd.vm.v2',
       ...Object.entries(annotations).flatMap(([key, value]) => ['--annotation', `${key}=${value}`]),
@@ -196,6 +231,11 @@ export class Containerd {
       image,
       id,
     ];
+  }
+
+  /** Of this containerd alone: other test files, which run at the same time, have VMs of the same ids. */
+  get #cgroup(): string {
+    return `/${basename(this.directory)}`;
   }
 
   /** Bundle directory of a task. */

@@ -74,7 +74,7 @@ export async function criContainerd(t: TestScope, options: CriOptions = {}): Pro
   const { vmPlugins = bridgePlugins, sandboxer = 'podsandbox' } = options;
 
   let below = '';
-  const cgroupParents = ['default', 'vmshim', 'test', 'k8s.io'];
+  const cgroupParents = ['vmshim', 'k8s.io'];
   const left = (): string[] => [
     ...network.mounts(below).map((path) => `mount ${path}`),
     ...criLeft(join(below, 'state')),

@@ -3,7 +3,7 @@ import type { CriClient } from './cri-client.ts';
 import type { ContainerEvent } from './cri/messages.ts';
 
 /** Longer than the guest takes for anything. */
-const PATIENCE_MS = 240_000;
+const PATIENCE_MS = 600_000;
 
 /** What CRI has told of containers since this was made, as kubelet with `EventedPLEG` hears it. */
 export class CriEvents implements Disposable {

@@ -3,7 +3,7 @@ import { basename, dirname } from 'node:path';
 import { patience } from './machine-traits.ts';
 
 /** Longer than any guest of the tests takes for anything. */
-const PATIENCE_MS = patience(240_000);
+const PATIENCE_MS = patience(600_000);
 
 /**
  * A container's log file as the CRI plugin writes it: `TIME STREAM TAG CONTENT`, tag `F` for a line that ends here and `P`

@@ -21,7 +21,7 @@ import type { Teardown } from './temp-dir.ts';
 import { vmImage } from './vm-image.ts';
 
 /** Longer than the guest takes for anything. */
-const PATIENCE_MS = patience(240_000);
+const PATIENCE_MS = patience(600_000);
 
 export interface PodOptions {
   readonly name?: string;
@@ -166,7 +166,7 @@ export class CriPod {
   }
 
   async stop(): Promise<void> {
-    await this.#node.cri.call('StopPodSandbox', { podSandboxId: this.id });
+    await this.#insist(() => this.#node.cri.call('StopPodSandbox', { podSandboxId: this.id }));
   }
 
   /** Everything of the pod, in kubelet's order. What is gone already is fine. */
@@ -174,7 +174,7 @@ export class CriPod {
     const { cri } = this.#node;
     if ((await cri.call('ListPodSandbox', { filter: { id: this.id } })).items.length === 0) return;
     const { containers } = await cri.call('ListContainers', { filter: { podSandboxId: this.id } });
-    await this.#insist(() => this.stop());
+    await this.stop();
     for (const { id } of containers) await cri.call('RemoveContainer', { containerId: id });
     await this.#insist(() => cri.call('RemovePodSandbox', { podSandboxId: this.id }));
   }

@@ -1,4 +1,5 @@
 import { globSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { basename } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { patience } from './machine-traits.ts';
 
@@ -14,7 +15,7 @@ const PATIENCE_MS = patience(30_000);
  */
 export async function leaks(
   directory: string,
-  cgroupParents: readonly string[] = ['default', 'vmshim', 'test'],
+  cgroupParents: readonly string[] = cgroupParentsOf(directory),
   more: () => string[] = () => [],
   withinMs = PATIENCE_MS,
 ): Promise<string[]> {
@@ -30,6 +31,14 @@ export async function leaks(
     if (found.length === 0 || Date.now() > deadline) return found;
     await delay(50);
   }
+}
+
+/**
+ * Where VMs of a test are: in a cgroup named after its directory, as test files run at the same time and have the same ids.
+ * The other is the shim's own choice for a VM without a path, which no test makes.
+ */
+function cgroupParentsOf(directory: string): string[] {
+  return [basename(directory), 'vmshim'];
 }
 
 function processes(directory: string): string[] {
@@ -65,10 +74,7 @@ function mounts(directory: string): string[] {
     .map((line) => `mount ${line.split(' ')[4] ?? ''}`);
 }
 
-/**
- * ctr puts containers into /NAMESPACE/ID; ours without a path go to /vmshim. One in which processes of somebody else
- * live is another test's; an empty one of another test goes away by itself while we wait.
- */
+/** One in which processes of somebody else live is another test's. */
 function cgroups(directory: string, parents: readonly string[]): string[] {
   return parents
     .flatMap((parent) => globSync([`/sys/fs/cgroup/*/${parent}/*/`, `/sys/fs/cgroup/${parent}/*/`]))

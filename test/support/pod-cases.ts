@@ -65,7 +65,7 @@ export const podCases = {
 
     await vm.stop(GRACE);
     t.match(await vm.status(), { state: 'CONTAINER_EXITED', exitCode: 0, reason: 'Completed' });
-    t.match(vm.log.text, /vmguest: power button/, 'it was stopped by its power button');
+    t.ok(await vm.log.until(/vmguest: power button/), 'it was stopped by its power button');
     t.match(vm.terminationMessage, /powered itself off/);
 
     await vm.remove();

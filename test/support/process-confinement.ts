@@ -14,9 +14,15 @@ export interface Confinement {
 }
 
 export function confinement(pid: number): Confinement {
-  const threads = readdirSync(`/proc/${pid}/task`).map((tid) =>
-    readFileSync(`/proc/${pid}/task/${tid}/status`, 'latin1'),
-  );
+  const threads = readdirSync(`/proc/${pid}/task`).flatMap((tid) => {
+    try {
+      return [readFileSync(`/proc/${pid}/task/${tid}/status`, 'latin1')];
+    } catch (error) {
+      // One of QEMU's pool that has ended since.
+      if (tid !== String(pid) && error instanceof Error && 'code' in error) return [];
+      throw error;
+    }
+  });
   const all = (...fields: string[]): string[] => [
     ...new Set(threads.flatMap((text) => fields.flatMap((field) => values(text, field)))),
   ];
