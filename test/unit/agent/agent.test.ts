@@ -131,9 +131,10 @@ void t.test(
     kube.breakConnections();
     answer.resolve(undefined);
     const before = kube.requests.length;
-    await kube.until(
-      () => kube.requests.slice(before).filter((line) => line.startsWith('PATCH')).length >= 2,
-    );
+    // The second of each shows that the agent has taken the refusal of the first in.
+    const refused = (method: string): number =>
+      kube.requests.slice(before).filter((line) => line.startsWith(method)).length;
+    await kube.until(() => refused('PATCH') >= 2 && refused('GET') >= 2);
     t.match(await page('/readyz'), { status: 503 });
     t.match(await page('/healthz'), { status: 200 }, 'a restart would help nobody');
     t.match((await page('/metrics')).body, /vmshim_agent_api_connected 0/);
