@@ -44,6 +44,7 @@ async function main(disk: string | undefined, userData: string | undefined): Pro
     return left.length;
   } finally {
     await containerd.stop();
+    containerd.removeCgroups();
     rmSync(directory, { recursive: true, force: true });
   }
 }

@@ -41,7 +41,7 @@ export class PodCgroups implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await removeCgroup(this.#host, this.#root, AbortSignal.timeout(patience(10_000)));
+    await removeCgroup(this.#host, this.#root, AbortSignal.timeout(patience(60_000)));
   }
 
   #plan(path: string): Cgroup {

@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { patience } from './machine-traits.ts';
 
 /** How long the kernel and containerd may take to finish what has been asked of them. */
-const PATIENCE_MS = patience(30_000);
+const PATIENCE_MS = patience(120_000);
 
 /**
  * What tests left below `directory` (a private containerd's) or on its behalf on this machine; empty is what every test
