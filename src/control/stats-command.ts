@@ -34,9 +34,10 @@ const ANSWER_MS = 5_000;
 type Plain = ReturnType<typeof readFigures>;
 
 /** A decoded message has what is 0 or empty on its prototype only, where JSON does not find it. */
-function readFigures({ balloonBytes, disks, vcpus }: Figures) {
+function readFigures({ balloonBytes, memory, disks, vcpus }: Figures) {
   return {
     balloonBytes: balloonBytes ?? 0,
+    memory: memory === undefined || memory === null ? undefined : readMemory(memory),
     disks: (disks ?? []).map((disk) => ({
       name: disk.name ?? '',
       reads: disk.reads ?? 0,
@@ -57,7 +58,26 @@ function readFigures({ balloonBytes, disks, vcpus }: Figures) {
   };
 }
 
-function describe({ balloonBytes, disks, vcpus }: Plain): string {
+/** Bytes and counters; undefined for what the guest's driver does not tell. */
+function readMemory(memory: NonNullable<Figures['memory']>) {
+  const keys = ['total', 'available', 'free', 'caches', 'swappedIn', 'swappedOut'] as const;
+  const counters = ['majorFaults', 'minorFaults'] as const;
+  return Object.fromEntries([...keys, ...counters].map((key) => [key, memory[key] ?? undefined]));
+}
+
+/** MiB of what the guest says, beside the counter of faults that had to wait for a disk. */
+function memoryTable(memory: NonNullable<Plain['memory']>): string {
+  const sizes = ['total', 'available', 'free', 'caches', 'swappedIn', 'swappedOut'].map((key) => {
+    const bytes = memory[key];
+    return bytes === undefined ? '-' : mebibytes(bytes);
+  });
+  return renderTable(
+    ['GUEST', 'AVAILABLE', 'FREE', 'CACHES', 'SWAPPED IN', 'OUT', 'MAJOR FAULTS'],
+    [[...sizes, String(memory['majorFaults'] ?? '-')]],
+  );
+}
+
+function describe({ balloonBytes, memory, disks, vcpus }: Plain): string {
   const seconds = (ns: number): string => `${(ns / 1e9).toFixed(1)} s`;
   const mean = (ns: number, count: number): string =>
     count === 0 ? '-' : `${(ns / count / 1e6).toFixed(2)} ms`;
@@ -82,6 +102,7 @@ function describe({ balloonBytes, disks, vcpus }: Plain): string {
       ]),
     ),
   ];
+  if (memory !== undefined) parts.unshift(memoryTable(memory));
   if (balloonBytes > 0) parts.unshift(`RAM that the balloon leaves the guest: ${mebibytes(balloonBytes)}\n`);
   return parts.join('\n');
 }

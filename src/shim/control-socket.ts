@@ -33,8 +33,13 @@ export async function serveControl(native: Native, task: VmTask): Promise<AsyncD
       network: async (signal) => networkOf(await task.machine.nicStatus(signal)),
       attach: (options) => task.hub.attach(options),
       figures: async (signal) => {
-        const { balloonBytes, disks, vcpus } = await task.machine.guestFigures(signal);
-        return { balloonBytes: balloonBytes ?? 0, disks: [...disks], vcpus: [...vcpus] };
+        const { balloonBytes, memory, disks, vcpus } = await task.machine.guestFigures(signal);
+        return {
+          balloonBytes: balloonBytes ?? 0,
+          memory: memory ?? null,
+          disks: [...disks],
+          vcpus: [...vcpus],
+        };
       },
       screenshot: (signal) => task.machine.screenshot(signal),
       resume: (signal) => task.resume(signal),

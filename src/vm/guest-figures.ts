@@ -2,12 +2,15 @@ import { VmError } from '../core/errors.ts';
 import { absentIs } from '../host/absent-is.ts';
 import type { Host } from '../host/host.ts';
 import { type BlockFigures, queryBlockFigures } from '../qemu/block-figures.ts';
+import { askGuestMemory, type GuestMemory } from '../qemu/balloon-stats.ts';
 import { queryBalloon, queryCpusFast, type QmpExecutor } from '../qemu/qmp-commands.ts';
 
-/** What a guest has used, as far as QEMU and the kernel count it without asking the guest. */
+/** What a guest has used: as QEMU and the kernel count it, and its memory as it says itself. */
 export interface GuestFigures {
   /** RAM that the balloon leaves it; undefined without one. */
   readonly balloonBytes: number | undefined;
+  /** Undefined for a guest that does not say. */
+  readonly memory: GuestMemory | undefined;
   readonly disks: readonly BlockFigures[];
   readonly vcpus: readonly VcpuFigures[];
 }
@@ -26,13 +29,15 @@ export async function readGuestFigures(
   signal: AbortSignal,
 ): Promise<GuestFigures> {
   const { pid, qmp } = qemu;
-  const [balloonBytes, disks, vcpus] = await Promise.all([
+  const [balloonBytes, memory, disks, vcpus] = await Promise.all([
     queryBalloon(qmp, { signal }).catch(noBalloon),
+    askGuestMemory(qmp, { signal }),
     queryBlockFigures(qmp, { signal }),
     queryCpusFast(qmp, { signal }),
   ]);
   return {
     balloonBytes,
+    memory,
     disks,
     vcpus: vcpus.map(({ cpuIndex, threadId }) => ({
       index: cpuIndex,

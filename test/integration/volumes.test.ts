@@ -117,7 +117,12 @@ void t.test('disks beside the root disk', async (t) => {
     t.ok(figures.vcpus[0]!.runNs > 1e8, 'the vCPU has booted a guest');
     t.ok((figures.balloonBytes ?? 0) >= 64 * 2 ** 20, `${figures.balloonBytes}`);
     const table = (await containerd.vmctl('stats', 'all')).stdout;
-    t.match(table, /^RAM that the balloon leaves .* MiB\n\nVCPU +RUN +WAIT\n0 +\d+\.\d s[^]*^DISK +READS/m);
+    t.match(
+      table,
+      /^RAM that the balloon leaves .* MiB\n\nGUEST +AVAILABLE[^]*\n\nVCPU +RUN +WAIT\n0 +\d+\.\d s[^]*^DISK +READS/m,
+    );
+    const { total = 0, available = 0 } = figures.memory ?? {};
+    t.ok(available > 2 ** 20 && total > available, `as the guest says: ${available} of ${total} bytes`);
     const status = (await containerd.vmctl('status', 'all')).stdout;
     t.match(
       status,

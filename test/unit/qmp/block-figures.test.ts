@@ -59,7 +59,8 @@ void t.test('figures of disks, by the names of the plan', async (t) => {
 void t.test('a machine without a balloon has figures as well', async (t) => {
   const { signal } = new AbortController();
   const threads = [{ 'cpu-index': 0, 'thread-id': process.pid }];
-  const replies = { 'query-blockstats': [], 'query-cpus-fast': threads };
+  const noStats = new VmError('NotFound', 'no balloon');
+  const replies = { 'query-blockstats': [], 'query-cpus-fast': threads, 'qom-get': noStats };
   const read = (balloon: unknown) =>
     readGuestFigures(
       new LinuxHost(),
