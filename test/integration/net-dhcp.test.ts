@@ -237,9 +237,11 @@ for (const [where, asker] of Object.entries(askers)) {
     const router6 = { kind: 'neighbor', link: { ifName: 'net0', netns: node.path, asker } } as const;
     const { responder } = respond(t, node, bridged, { router6 });
     const routes = run(t, guest, 'ip', '-oneline', 'monitor', 'route');
-    // The monitor listens once it has told of something.
+    // The monitor listens once it has told of something; a route that is replaced by itself is told of to nobody.
     const listening = routes.line(/198\.51\.100\.1/);
-    const probe = setInterval(() => guest.exec('ip', 'route', 'replace', 'blackhole', '198.51.100.1'), 20);
+    const probe = setInterval(() => {
+      for (const change of ['add', 'delete']) guest.exec('ip', 'route', change, 'blackhole', '198.51.100.1');
+    }, 20);
     await listening;
     clearInterval(probe);
 
