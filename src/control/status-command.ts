@@ -135,8 +135,7 @@ function describeTraffic(nic: NicTraffic): string {
 type Disk = NonNullable<VmStatus['disks']>[number];
 
 function describeDisk({ name, serial, source, path, sizeBytes, device, readOnly, cache, aio }: Disk): string {
-  const size = (sizeBytes ?? 0) === 0 ? '' : `, ${formatBytes(sizeBytes ?? 0)}`;
-  const what = `${device ?? ''}${readOnly === true ? ', read-only' : ''}${size}`;
+  const what = `${device ?? ''}${readOnly === true ? ', read-only' : ''}, ${formatBytes(sizeBytes ?? 0)}`;
   return `${name ?? ''}: ${what}, serial ${serial ?? ''}, ${source ?? ''} (${path ?? ''}), cache ${cache ?? ''}, aio ${aio ?? ''}`;
 }
 

@@ -223,9 +223,10 @@ async function bootMachine(deps: MachineDeps, boot: BootParts, signal: AbortSign
   const services = undo.use(new DisposableStack());
   const dhcp = services.use(answerDhcp(deps, nicPlans, spec.guestData.hostname));
   const forward = services.use(forwardPorts(deps, nicPlans, request.netns));
+  const diskFacts = (await disks.remote?.facts(qemu.qmp, { signal })) ?? disks.facts;
   const told = facts({
     files,
-    disks,
+    disks: { ...disks, facts: diskFacts },
     shared,
     accel,
     version,

@@ -15,7 +15,8 @@ import { diskHolder } from './disk-holder.ts';
 import type { MachineDeps, MachineRequest } from './machine-request.ts';
 import type { RecordedDisk } from './record.ts';
 import { mountRootfs } from './rootfs-mount.ts';
-import type { DiskFacts, VmDisks } from './vm-disks.ts';
+import { queryNodeSizes } from '../qemu/node-sizes.ts';
+import type { DiskFacts, RemoteDisks, VmDisks } from './vm-disks.ts';
 
 /** What QEMU needs besides opening its disks, on the slowest of machines. */
 const START_SECONDS = 30;
@@ -66,13 +67,15 @@ export async function openVmDisks(
     open.disks.some(({ kind }) => kind !== 'rbd') && (await hasIoUring(host, { qemuImg, stateDir, signal }));
   const volumes = open.disks.map((disk) => toVolume(disk, ring));
   const { disks, warnings } = open;
-  const seconds = config.rbd.timeout + START_SECONDS;
-  const remote = disks.some(({ kind }) => kind === 'rbd') ? { deadlineMs: seconds * 1000 } : undefined;
+  const known = disks.map((disk) => facts(disk, toVolume(disk, ring)));
+  const remote = disks.some(({ kind }) => kind === 'rbd')
+    ? remoteDisks(known, (config.rbd.timeout + START_SECONDS) * 1000)
+    : undefined;
   const files = stack.move();
   return {
     volumes,
     fds: new Map(disks.flatMap(descriptors)),
-    facts: disks.map((disk) => facts(disk, toVolume(disk, ring))),
+    facts: known,
     warnings,
     remote,
     explain: (error) =>
@@ -89,6 +92,16 @@ function planned({ name, source }: DiskSpec, state: StateDirectory, runDir: stri
         ? `${runDir}/disk-${name}.img`
         : undefined;
   return { name, source: describeSource(source), path: made, identity: undefined };
+}
+
+function remoteDisks(known: readonly DiskFacts[], deadlineMs: number): RemoteDisks {
+  return {
+    deadlineMs,
+    facts: async (qmp, options) => {
+      const sizes = await queryNodeSizes(qmp, options);
+      return known.map((disk) => ({ ...disk, size: sizes.get(`volume-${disk.name}`) ?? disk.size }));
+    },
+  };
 }
 
 /** In the order of `volumeRoles`. */

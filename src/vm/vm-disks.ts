@@ -1,4 +1,5 @@
 import type { VolumeFdRole } from '../qemu/plan-fds.ts';
+import type { QmpCallOptions, QmpExecutor } from '../qemu/qmp-commands.ts';
 import type { LocalVolume, Volume } from '../qemu/qemu-input.ts';
 
 /** The VM's disks beside its root disk, ready for QEMU. Disposing closes our descriptors. */
@@ -8,9 +9,15 @@ export interface VmDisks extends Disposable {
   readonly facts: readonly DiskFacts[];
   readonly warnings: readonly string[];
   /** Set where QEMU opens some of them over the network when it starts: how long all of that may take. */
-  readonly remote: undefined | { readonly deadlineMs: number };
+  readonly remote: undefined | RemoteDisks;
   /** The reason why QEMU did not start, if these are. */
   explain(error: unknown): unknown;
+}
+
+export interface RemoteDisks {
+  readonly deadlineMs: number;
+  /** `facts` with what only QEMU knows, once it has them open. */
+  facts(qmp: QmpExecutor, options: QmpCallOptions): Promise<readonly DiskFacts[]>;
 }
 
 /** One disk for people. */
@@ -20,7 +27,7 @@ export interface DiskFacts {
   readonly source: string;
   /** On the node, or in its cluster. */
   readonly path: string;
-  /** Bytes; 0 where only Ceph knows. */
+  /** Bytes; 0 where only QEMU will know. */
   readonly size: number;
   /** `virtio disk`, `sata cdrom` and so on. */
   readonly device: string;

@@ -43,7 +43,7 @@ void t.test('images of Ceph as disks', async (t) => {
     const status = (await containerd.vmctl('status', 'writer')).stdout;
     t.match(
       status,
-      /disk +db: virtio disk, serial db, rbd volumes\/db \(volumes\/db\), cache writeback, aio librbd/,
+      /disk +db: virtio disk, 32Mi, serial db, rbd volumes\/db \(volumes\/db\), cache writeback, aio librbd/,
     );
     await refused(
       t,
