@@ -151,7 +151,7 @@ void t.test('cloud-init', async (t) => {
     t.same(let4, { said: 'root\nweb-0', status: 0 });
     t.same(let6, { said: 'root\nweb-1', status: 0 });
     t.equal(refused.status, 255);
-    t.match(refused.said, 'Permission denied (publickey)');
+    t.match(refused.said, /Permission denied \(publickey/);
   });
 
   await t.test('what is made anew of the same pod is the same instance', async (t) => {
@@ -212,7 +212,8 @@ async function expectAddresses(
   );
   t.match(
     await guest.ask('ip -6 route'),
-    new RegExp(`^default via fd00:88:0:1::1 dev ${card} proto static`, 'm'),
+    // NoCloud's network configuration leaves the node's router advertisements on: the kernel puts both next hops into one route.
+    new RegExp(`^default (?:via|proto static [^]*nexthop via) fd00:88:0:1::1 dev ${card}`, 'm'),
   );
   t.match(
     await guest.ask(`resolvectl dns ${card}; resolvectl domain ${card}`),

@@ -34,10 +34,12 @@ export class SshUser {
     { address, hostKey, user }: { readonly address: string; readonly hostKey: string; readonly user: string },
     command: string,
   ): Promise<Login> {
-    const known = join(this.#directory, 'known_hosts');
+    // Of this guest alone: several may be logged in to at once.
+    const known = join(this.#directory, `known_hosts-${address.replaceAll(':', '-')}`);
     writeFileSync(known, `${address} ${hostKey.trim()}\n`);
     const options = {
       BatchMode: 'yes',
+      PreferredAuthentications: 'publickey',
       StrictHostKeyChecking: 'yes',
       UserKnownHostsFile: known,
       GlobalKnownHostsFile: '/dev/null',
