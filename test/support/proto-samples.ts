@@ -1,6 +1,6 @@
 import protobuf from 'protobufjs';
 
-/** A message as a plain object: keys in camelCase, every field present but submessages that are not set. */
+/** A message as a plain object: keys in camelCase, every field present but `optional` ones and submessages that are not set. */
 export interface Sample {
   [field: string]: Value | undefined;
 }
@@ -45,7 +45,9 @@ export class SampleMaker {
     }
     if (field.repeated) return set ? this.#some(() => this.#single(field, density)) : [];
     if (set) return this.#single(field, density);
-    return field.resolvedType instanceof protobuf.Type ? undefined : zeroOf(field);
+    const mayBeAbsent =
+      field.resolvedType instanceof protobuf.Type || field.options?.['proto3_optional'] === true;
+    return mayBeAbsent ? undefined : zeroOf(field);
   }
 
   #single(field: protobuf.Field, density: number): Value {
