@@ -14,7 +14,7 @@ import { ROOT_DEVICES } from './parse-root.ts';
 import type { SharedDirectory } from './shared-directory.ts';
 import { show, type SpecField } from './spec-field.ts';
 import type { MachineKind } from './vm-spec.ts';
-import { allBindMounts, bindMounts, nameOf } from './volume-mounts.ts';
+import { allBindMounts, bindMounts, describeVolumes, nameOf } from './volume-mounts.ts';
 
 /** KubeVirt's name for the disk image in a volume with a file system. */
 export const DISK_FILE = 'disk.img';
@@ -91,10 +91,7 @@ function secretOf(name: string, path: string, mounts: SpecField): VolumeMount {
   const all = allBindMounts(mounts);
   const secret = all.find(({ destination }) => destination === path);
   if (secret !== undefined) return secret;
-  const known =
-    all.length === 0
-      ? 'the container has none'
-      : `there are ${all.map((one) => show(one.destination)).join(', ')}`;
+  const known = describeVolumes(all.map(({ destination }) => destination));
   throw invalid(
     `disk "${name}" has its key in a Secret at ${show(path)}, but no volume is mounted there; ${known}`,
   );
@@ -171,22 +168,23 @@ function automatic(source: DiskSource, path: string, access: DiskAccess): DiskSp
 function disk(entry: DiskEntry, source: DiskSource, given: DiskAccess | undefined): DiskSpec {
   const { name, device, boot, cache, discard } = entry;
   const bus = entry.bus ?? (device === 'cdrom' ? 'sata' : 'virtio');
-  const isSnapshot = source.kind === 'rbd' && source.snapshot !== undefined;
-  const fixed = device === 'cdrom' || source.kind === 'files' || isSnapshot ? 'ro' : undefined;
+  const neverWritten = whyNeverWritten(device, source);
+  const fixed = neverWritten === undefined ? undefined : 'ro';
   if (entry.access === 'rw' && (fixed ?? given) === 'ro') {
-    const why =
-      device === 'cdrom'
-        ? 'a cdrom'
-        : source.kind === 'files'
-          ? 'a copy of files'
-          : isSnapshot
-            ? 'a snapshot'
-            : 'mounted read-only';
-    throw invalid(`disk "${name}" has readOnly false, but it is ${why}; leave readOnly out`);
+    throw invalid(
+      `disk "${name}" has readOnly false, but it is ${neverWritten ?? 'mounted read-only'}; leave readOnly out`,
+    );
   }
   const access = fixed ?? (given === 'ro' ? 'ro' : (entry.access ?? 'rw'));
   expectFit(name, device, bus, access);
   return { name, serial: entry.serial ?? name, source, device, bus, access, boot, cache, discard };
+}
+
+/** What a disk is that nobody can write to, whatever the pod says. */
+function whyNeverWritten(device: DiskEntry['device'], source: DiskSource): string | undefined {
+  if (device === 'cdrom') return 'a cdrom';
+  if (source.kind === 'files') return 'a copy of files';
+  return source.kind === 'rbd' && source.snapshot !== undefined ? 'a snapshot' : undefined;
 }
 
 function expectFit(name: string, device: DiskDevice, bus: VolumeBus, access: DiskAccess): void {
@@ -225,8 +223,9 @@ export function expectDistinct(disks: readonly DiskSpec[]): void {
 }
 
 function noVolume(path: string, paths: readonly string[]): VmError {
-  const known = paths.length === 0 ? 'the container has none' : `there are ${paths.map(show).join(', ')}`;
-  return invalid(`annotation vmshim.io/disks names the volume ${show(path)}, which is not there; ${known}`);
+  return invalid(
+    `annotation vmshim.io/disks names the volume ${show(path)}, which is not there; ${describeVolumes(paths)}`,
+  );
 }
 
 function invalid(message: string): VmError {

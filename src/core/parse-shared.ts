@@ -1,4 +1,3 @@
-import type { VolumeMount } from './disk-spec.ts';
 import { VmError } from './errors.ts';
 import { parseJsonObjects } from './json-objects.ts';
 import { suggestName } from './nearest-name.ts';
@@ -6,7 +5,7 @@ import type { DiskEntry } from './parse-disk-entries.ts';
 import { MAX_SHARED, type SharedCache, type SharedDirectory } from './shared-directory.ts';
 import { show } from './spec-field.ts';
 import type { MachineKind } from './vm-spec.ts';
-import { bindMounts, nameOf } from './volume-mounts.ts';
+import { bindMounts, describeVolumes, nameOf } from './volume-mounts.ts';
 import type { SpecField } from './spec-field.ts';
 
 export const SHARED_TYPE = 'a JSON list of objects, each with a volume, see storage.md';
@@ -69,7 +68,9 @@ export function parseShared(
   const shared = entries.map((entry) => {
     const mount = mounts.find(({ destination }) => destination === entry.path);
     if (mount === undefined)
-      throw invalid(`there is no volume at ${show(entry.path)} to share; ${list(mounts)}`);
+      throw invalid(
+        `there is no volume at ${show(entry.path)} to share; ${describeVolumes(mounts.map(({ destination }) => destination))}`,
+      );
     const disk = disks.find(({ from }) => from.kind === 'volume' && from.path === entry.path);
     if (disk !== undefined)
       throw invalid(
@@ -92,11 +93,6 @@ export function parseShared(
     );
   }
   return shared;
-}
-
-function list(mounts: readonly VolumeMount[]): string {
-  const paths = mounts.map(({ destination }) => show(destination)).join(', ');
-  return paths === '' ? 'the container has none' : `there are ${paths}`;
 }
 
 function invalid(what: string): VmError {

@@ -1,7 +1,7 @@
 import type { VolumeMount } from './disk-spec.ts';
 import { MAX_NAME } from './parse-disk-entries.ts';
 import { sha256 } from './sha256.ts';
-import type { SpecField } from './spec-field.ts';
+import { show, type SpecField } from './spec-field.ts';
 
 /** Mounts that every container has, and those that have a meaning of their own. */
 const NOT_VOLUMES = /^\/(dev|proc|sys|run\/secrets|var\/run\/secrets\/kubernetes\.io|vmshim)(\/|$)/;
@@ -42,4 +42,9 @@ export function nameOf(path: string): string {
   const name = reserved ? `volume${plain === '' ? '' : '-'}${plain}` : plain;
   if (name.length <= MAX_NAME) return name;
   return `${name.slice(0, 11).replace(/-+$/, '')}-${sha256(path).slice(0, 8)}`;
+}
+
+/** For a message about a volume that is not there: those that are, by their paths. */
+export function describeVolumes(paths: readonly string[]): string {
+  return paths.length === 0 ? 'the container has none' : `there are ${paths.map(show).join(', ')}`;
 }

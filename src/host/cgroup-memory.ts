@@ -32,14 +32,13 @@ export function memoryBound(host: Host, cgroup: Cgroup): number | undefined {
   const place = controllerDir(cgroup, 'memory');
   if (place === undefined) return undefined;
   const { mountPoint } = place.hierarchy;
-  let least: number | undefined;
+  let least = NO_LIMIT;
   for (let dir = dirname(place.dir); dir.startsWith(mountPoint); dir = dirname(dir)) {
     const text = absentIs('', () => host.readText(join(dir, limitFile(place)))).trim();
-    const limit = /^\d+$/.test(text) ? Number(text) : NO_LIMIT;
-    if (limit < Math.min(least ?? NO_LIMIT, NO_LIMIT)) least = limit;
+    if (/^\d+$/.test(text)) least = Math.min(least, Number(text));
     if (dir === '/') break;
   }
-  return least;
+  return least < NO_LIMIT ? least : undefined;
 }
 
 function limitFile({ hierarchy }: CgroupDir): string {

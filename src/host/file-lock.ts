@@ -3,10 +3,9 @@ import { constants } from 'node:fs';
 import { Socket } from 'node:net';
 import { getSystemErrorMessage } from 'node:util';
 import { VmError } from '../core/errors.ts';
+import { LOCK_EX, LOCK_NB } from './flock.ts';
 import type { Host } from './host.ts';
 import type { Native } from './native.ts';
-
-const LOCK_EX_NB = 2 | 4;
 
 /**
  * Holds flock(2) on a file, which is made when absent, until it is disposed of or the process ends. Waits for other
@@ -22,7 +21,7 @@ export async function lockFile(
   if (signal.aborted) throw VmError.from(signal.reason, `locking ${path}`);
   using stack = new DisposableStack();
   const lock = stack.use(host.open(path, constants.O_RDWR | constants.O_CREAT, 0o600));
-  if (native.flock(lock.fd, LOCK_EX_NB)) return stack.move();
+  if (native.flock(lock.fd, LOCK_EX | LOCK_NB)) return stack.move();
   const outcome = new Socket({ fd: native.flockWait(lock.fd), readable: true, writable: false });
   stack.defer(() => void outcome.destroy());
   const aborted = Promise.withResolvers<never>();

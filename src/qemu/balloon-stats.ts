@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { VmError } from '../core/errors.ts';
+import { oddReply } from './odd-reply.ts';
 import { isJsonObject, type JsonObject } from './qmp-codec.ts';
 import type { QmpCallOptions, QmpExecutor } from './qmp-commands.ts';
 
@@ -72,10 +73,8 @@ interface Answer {
 
 function parseAnswer(reply: unknown): Answer {
   const stats: unknown = isJsonObject(reply) ? reply['stats'] : undefined;
-  if (!isJsonObject(reply) || !isJsonObject(stats) || typeof reply['last-update'] !== 'number') {
-    const text = JSON.stringify(reply).slice(0, 200);
-    throw new VmError('Internal', `QEMU answered QMP command "qom-get" of guest-stats with ${text}`);
-  }
+  if (!isJsonObject(reply) || !isJsonObject(stats) || typeof reply['last-update'] !== 'number')
+    throw oddReply('qom-get', reply, 'guest-stats');
   return { at: reply['last-update'], memory: parseStats(stats) };
 }
 

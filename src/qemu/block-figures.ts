@@ -1,6 +1,6 @@
-import { VmError } from '../core/errors.ts';
 import { isJsonObject, type JsonObject } from './qmp-codec.ts';
 import type { QmpCallOptions, QmpExecutor } from './qmp-commands.ts';
+import { oddReply } from './odd-reply.ts';
 
 /** What a guest has done with one of its disks since QEMU was started; times in nanoseconds. */
 export interface BlockFigures {
@@ -20,9 +20,9 @@ export interface BlockFigures {
 /** `query-blockstats` of QEMU's qapi/block-core.json: every device with a medium, in the order of the plan. */
 export async function queryBlockFigures(qmp: QmpExecutor, options?: QmpCallOptions): Promise<BlockFigures[]> {
   const reply = await qmp.execute('query-blockstats', undefined, options);
-  if (!Array.isArray(reply)) throw oddReply(reply);
+  if (!Array.isArray(reply)) throw oddReply('query-blockstats', reply);
   return reply.flatMap((entry: unknown) => {
-    if (!isJsonObject(entry) || !isJsonObject(entry['stats'])) throw oddReply(reply);
+    if (!isJsonObject(entry) || !isJsonObject(entry['stats'])) throw oddReply('query-blockstats', reply);
     // The flash of UEFI has no device of its own in the plan.
     const name = deviceId(entry['qdev']);
     return name === undefined ? [] : [figures(name, entry['stats'])];
@@ -53,9 +53,4 @@ function figures(name: string, stats: JsonObject): BlockFigures {
     flushNs: of('flush_total_time_ns'),
     failed: ['rd', 'wr', 'flush', 'unmap'].reduce((sum, kind) => sum + of(`failed_${kind}_operations`), 0),
   };
-}
-
-function oddReply(reply: unknown): VmError {
-  const text = JSON.stringify(reply).slice(0, 200);
-  return new VmError('Internal', `QEMU answered QMP command "query-blockstats" with ${text}`);
 }

@@ -1,6 +1,7 @@
 import { VmError } from '../core/errors.ts';
 import { isJsonObject, type JsonObject } from './qmp-codec.ts';
 import type { QmpCallOptions, QmpExecutor } from './qmp-commands.ts';
+import { oddReply } from './odd-reply.ts';
 
 /** A place for a vCPU: `HotpluggableCPU` of QEMU's qapi/machine.json. */
 interface VcpuSlot {
@@ -40,10 +41,10 @@ function order({ place }: VcpuSlot): number {
 }
 
 function parseSlots(reply: unknown): VcpuSlot[] {
-  if (!Array.isArray(reply)) throw oddReply(reply);
+  if (!Array.isArray(reply)) throw oddReply('query-hotpluggable-cpus', reply);
   return reply.map((slot: unknown) => {
     if (!isJsonObject(slot) || typeof slot['type'] !== 'string' || !isJsonObject(slot['props']))
-      throw oddReply(reply);
+      throw oddReply('query-hotpluggable-cpus', reply);
     return { driver: slot['type'], place: numbers(slot['props']), taken: slot['qom-path'] !== undefined };
   });
 }
@@ -52,9 +53,4 @@ function numbers(props: JsonObject): Record<string, number> {
   return Object.fromEntries(
     Object.entries(props).flatMap(([key, value]) => (typeof value === 'number' ? [[key, value]] : [])),
   );
-}
-
-function oddReply(reply: unknown): VmError {
-  const text = JSON.stringify(reply).slice(0, 200);
-  return new VmError('Internal', `QEMU answered QMP command "query-hotpluggable-cpus" with ${text}`);
 }

@@ -1,5 +1,6 @@
 import { VmError } from '../core/errors.ts';
 import { isJsonObject, type JsonObject } from './qmp-codec.ts';
+import { oddReply } from './odd-reply.ts';
 
 /** What these commands need of `QmpClient`. */
 export interface QmpExecutor {
@@ -120,9 +121,4 @@ async function query(qmp: QmpExecutor, command: string, options?: QmpCallOptions
   const reply = await qmp.execute(command, undefined, options);
   if (!isJsonObject(reply)) throw oddReply(command, reply);
   return reply;
-}
-
-function oddReply(command: string, reply: unknown): VmError {
-  const text = JSON.stringify(reply);
-  return new VmError('Internal', `QEMU answered QMP command "${command}" with ${text.slice(0, 200)}`);
 }

@@ -1,10 +1,10 @@
 import { dirname } from 'node:path';
+import { LOCK_EX } from '../host/flock.ts';
 import type { Host } from '../host/host.ts';
 import type { Native } from '../host/native.ts';
 import { openFlags } from '../host/open-flags.ts';
 
 /** flock(2) */
-const LOCK_EX = 2;
 
 /**
  * Holds the directory of the shims' sockets until disposed, so that nobody removes what another has just bound.

@@ -1,9 +1,7 @@
 import { VmError } from '../core/errors.ts';
+import { LOCK_EX, LOCK_NB } from '../host/flock.ts';
 import type { OwnedFd } from '../host/host.ts';
 import type { Native } from '../host/native.ts';
-
-const LOCK_EX = 2;
-const LOCK_NB = 4;
 
 /**
  * Claims a disk's file for one VM. The lock belongs to the open file, which QEMU inherits: it is there as long as QEMU

@@ -1,11 +1,9 @@
+import { LOCK_EX, LOCK_NB, LOCK_SH } from '../host/flock.ts';
 import type { Host } from '../host/host.ts';
 import type { Native } from '../host/native.ts';
 import { openFlags } from '../host/open-flags.ts';
 
 const { O_RDWR, O_CREAT, O_NOFOLLOW } = openFlags;
-const LOCK_SH = 1;
-const LOCK_EX = 2;
-const LOCK_NB = 4;
 
 /**
  * Keeps the garbage collection out while a VM says which disk it wants and makes it: whoever comes later sees either

@@ -1,10 +1,10 @@
 import { absentIs } from '../host/absent-is.ts';
+import { LOCK_EX } from '../host/flock.ts';
 import type { Host } from '../host/host.ts';
 import type { Native } from '../host/native.ts';
 import { openFlags } from '../host/open-flags.ts';
 
 const { O_RDWR, O_CREAT, O_NOFOLLOW } = openFlags;
-const LOCK_EX = 2;
 
 /**
  * Held while it is decided whose a VM is: by the shim that takes it over, by `delete` that leaves it, by the keeper that

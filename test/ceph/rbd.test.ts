@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { cephLab } from '../support/ceph-lab.ts';
 import { type Containerd, privateContainerd } from '../support/containerd.ts';
-import { type CtrRun, ctrRun } from '../support/ctr-run.ts';
+import { type CtrRun, ctrRun, untilReady } from '../support/ctr-run.ts';
 import { ask } from '../support/guest-shell.ts';
 import { processesOf } from '../support/leaks.ts';
 import { tempDir } from '../support/temp-dir.ts';
@@ -131,11 +131,7 @@ async function boot(
   disks: readonly object[],
   from: string,
 ): Promise<CtrRun> {
-  const run = await create(containerd, id, disks, from);
-  await run.console.until('vmguest: ready').catch((cause: unknown) => {
-    throw new Error(run.stderr.text, { cause });
-  });
-  return run;
+  return await untilReady(await create(containerd, id, disks, from));
 }
 
 /** Fails the creation with a sentence, and leaves no QEMU. */

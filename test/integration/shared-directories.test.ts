@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { type Containerd, privateContainerd } from '../support/containerd.ts';
-import { type CtrRun, ctrRun } from '../support/ctr-run.ts';
+import { type CtrRun, ctrRun, untilReady } from '../support/ctr-run.ts';
 import { ask } from '../support/guest-shell.ts';
 import { processEnded } from '../support/shim-client.ts';
 import { tempDir } from '../support/temp-dir.ts';
@@ -158,11 +158,7 @@ async function create(
 }
 
 async function boot(...wish: Parameters<typeof create>): Promise<CtrRun> {
-  const run = await create(...wish);
-  await run.console.until('vmguest: ready').catch((cause: unknown) => {
-    throw new Error(run.stderr.text, { cause });
-  });
-  return run;
+  return await untilReady(await create(...wish));
 }
 
 async function refused(

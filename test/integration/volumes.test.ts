@@ -15,7 +15,7 @@ import {
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { type Containerd, privateContainerd } from '../support/containerd.ts';
-import { type CtrRun, ctrRun } from '../support/ctr-run.ts';
+import { type CtrRun, ctrRun, untilReady } from '../support/ctr-run.ts';
 import { guest } from '../support/guest.ts';
 import { ask } from '../support/guest-shell.ts';
 import { LoopDevice } from '../support/loop-device.ts';
@@ -200,11 +200,7 @@ interface Wish {
 }
 
 async function boot(containerd: Containerd, id: string, wish: Wish): Promise<CtrRun> {
-  const run = await create(containerd, id, wish);
-  await run.console.until('vmguest: ready').catch((cause: unknown) => {
-    throw new Error(run.stderr.text, { cause });
-  });
-  return run;
+  return await untilReady(await create(containerd, id, wish));
 }
 
 async function create(

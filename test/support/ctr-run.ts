@@ -32,3 +32,11 @@ export async function ctrRun(containerd: Containerd, id: string, options: RunOpt
     exited,
   };
 }
+
+/** Waits until the test guest is up; rejects with what `ctr` says instead. */
+export async function untilReady(run: CtrRun): Promise<CtrRun> {
+  await run.console.until('vmguest: ready').catch((cause: unknown) => {
+    throw new Error(run.stderr.text, { cause });
+  });
+  return run;
+}

@@ -3,6 +3,7 @@ import type { DiskSpec } from '../../core/disk-spec.ts';
 import type { Host } from '../../host/host.ts';
 import { quoteName } from '../image-file.ts';
 import { openDirectoryBelow } from '../open-directory.ts';
+import { parentOf } from '../publish-file.ts';
 import { openDevice } from './open-device.ts';
 import type { OpenDisk } from './open-disk.ts';
 import { inspectImage, openImage } from './open-image.ts';
@@ -49,8 +50,4 @@ export function openHostDisk(
   return info?.kind === 'block-device'
     ? openDevice(host, spec, info.device, holder)
     : openImage(host, spec, place);
-}
-
-function parentOf(path: string): string {
-  return path.slice(0, path.lastIndexOf('/')) || '/';
 }

@@ -3,15 +3,12 @@ import type { DiskSpec, RbdImage, RbdTarget } from '../../core/disk-spec.ts';
 import { VmError } from '../../core/errors.ts';
 import { formatMonitor, type MonitorAddress } from '../../core/monitor-address.ts';
 import { sha256 } from '../../core/sha256.ts';
+import { LOCK_EX, LOCK_NB, LOCK_SH } from '../../host/flock.ts';
 import type { Host, OwnedFd } from '../../host/host.ts';
 import type { Native } from '../../host/native.ts';
 import { openFlags } from '../../host/open-flags.ts';
 import { ownFd } from '../../host/owned-fd.ts';
 import { readRbdSecret } from './rbd-secret.ts';
-
-const LOCK_SH = 1;
-const LOCK_EX = 2;
-const LOCK_NB = 4;
 
 /** An image in a Ceph cluster that QEMU may open. Whoever asked for it closes the descriptors. */
 export interface OpenRbd {
