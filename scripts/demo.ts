@@ -4,9 +4,11 @@ import { mkdtempSync, realpathSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
 import { parseArgs } from 'node:util';
 import { ControlClient } from '../src/control/control-client.ts';
 import type { VmStatus } from '../src/control/control-service.ts';
+import { describeError } from '../src/core/errors.ts';
 import { Containerd } from '../test/support/containerd.ts';
 import { containerdRelease } from '../test/support/containerd-release.ts';
 import { leaks } from '../test/support/leaks.ts';
@@ -29,6 +31,7 @@ async function main(disk: string | undefined, userData: string | undefined): Pro
   try {
     say(`packing ${disk ?? 'the test guest'} as a container image`);
     const image = await packImage(disk, directory);
+    if (image === undefined) return 1;
     say('starting a private containerd');
     await containerd.start();
     say(`importing ${image.name}`);
@@ -49,15 +52,15 @@ async function main(disk: string | undefined, userData: string | undefined): Pro
   }
 }
 
-async function packImage(disk: string | undefined, directory: string): Promise<DemoImage> {
+/** @returns undefined for a disk that `vmctl` refuses, which says why. */
+async function packImage(disk: string | undefined, directory: string): Promise<DemoImage | undefined> {
   if (disk === undefined) return { ...(await vmImage()), own: false };
   const image = { name: 'example.local/own:1', archive: join(directory, 'own.tar'), own: true };
   const pack = spawn(vmctl, ['image', 'pack', disk, '--name', image.name, '--output', image.archive], {
     stdio: 'inherit',
   });
   const [status] = (await once(pack, 'close')) as [number | null];
-  if (status !== 0) throw new Error(`cannot pack ${disk}`);
-  return image;
+  return status === 0 ? image : undefined;
 }
 
 interface Seen {
@@ -87,7 +90,10 @@ async function runVm(
   const command = ['--address', containerd.address, ...args];
   say(`ctr ${command.join(' ')}`);
   if (terminal) say(image.own ? 'the guest’s own shutdown ends it' : 'type "poweroff" to end it');
-  const started = taskStarted(containerd);
+  const events = spawn('/usr/bin/ctr', ['--address', containerd.address, 'events'], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  const started = taskStarted(events.stdout);
   const ctr = spawn('/usr/bin/ctr', command, {
     stdio: terminal ? 'inherit' : ['ignore', 'inherit', 'inherit'],
   });
@@ -95,19 +101,19 @@ async function runVm(
   // A guest that ends before it was seen up has nothing to show.
   const watched = started.then(() => watch(containerd, terminal)).catch(() => undefined);
   const [status] = (await exited) as [number | null];
+  // Of a VM that could not be created there is no event to wait for.
+  events.kill();
   process.stdout.write('\n');
   say(`the VM has ended with status ${status ?? 'unknown'}`);
   return await watched;
 }
 
-async function taskStarted(containerd: Containerd): Promise<void> {
-  const events = spawn('/usr/bin/ctr', ['--address', containerd.address, 'events'], {
-    stdio: ['ignore', 'pipe', 'ignore'],
-  });
-  for await (const line of createInterface({ input: events.stdout })) {
-    if (line.includes('/tasks/start') || line.includes('/tasks/exit')) break;
+/** Rejects where the events end before one of the task's. */
+async function taskStarted(events: Readable): Promise<void> {
+  for await (const line of createInterface({ input: events })) {
+    if (line.includes('/tasks/start') || line.includes('/tasks/exit')) return;
   }
-  events.kill();
+  throw new Error('no task was started');
 }
 
 /** Without a terminal nobody can end the VM, so it is asked to power off as soon as it is up. */
@@ -144,8 +150,13 @@ function say(text: string): void {
   process.stdout.write(`\x1b[1m== ${text}\x1b[0m\n`);
 }
 
-const { values, positionals } = parseArgs({
-  options: { 'user-data': { type: 'string' } },
-  allowPositionals: true,
-});
-process.exitCode = await main(positionals[0], values['user-data']);
+try {
+  const { values, positionals } = parseArgs({
+    options: { 'user-data': { type: 'string' } },
+    allowPositionals: true,
+  });
+  process.exitCode = await main(positionals[0], values['user-data']);
+} catch (error) {
+  process.stderr.write(`scripts/demo: ${describeError(error)}\n`);
+  process.exitCode = 1;
+}
