@@ -48,9 +48,9 @@ export interface MachineParts {
   readonly nicStatus: (signal: AbortSignal) => Promise<NicStatus[]>;
   readonly timeline: Timeline;
   readonly log: Logger;
-  /** Whether the kernel's OOM killer has struck in the VM's cgroup. */
   /** A sentence for each shared directory that the guest has no more. */
   readonly lostDirectories: () => readonly string[];
+  /** Whether the kernel's OOM killer has struck in the VM's cgroup. */
   readonly oomKilled: () => boolean;
   /** Writes the exit into the record, for clean-up and `vmctl`. */
   readonly recordExit: (exit: TaskExit) => void;
