@@ -13,6 +13,7 @@ export interface SwitchedVm {
   switchOn(): Promise<void>;
   hold(signal: AbortSignal): Promise<void>;
   resume(signal: AbortSignal): Promise<void>;
+  reset(signal: AbortSignal): Promise<void>;
   expectOn(operation: string): Machine;
 }
 
@@ -66,9 +67,9 @@ async function start(vm: SwitchedVm): Promise<string> {
 }
 
 async function reset(vm: SwitchedVm): Promise<string> {
-  const machine = vm.expectOn('reset');
+  vm.expectOn('reset');
   // Where a reset is the guest's end (`-no-reboot`), the reset button would be one as well.
-  if (vm.spec.power.onReboot === 'restart') await machine.reset(signal);
+  if (vm.spec.power.onReboot === 'restart') await vm.reset(signal);
   else await vm.switchOff('boot', 'kill', 'an operator reset it');
   return '';
 }

@@ -147,6 +147,12 @@ export class Vm {
     this.#apply({ t: 'held', held: false });
   }
 
+  /** Presses the reset button: the guest boots again in the same QEMU, and one that was paused goes on. */
+  async reset(signal: AbortSignal): Promise<void> {
+    await this.expectOn('reset').reset(signal);
+    this.#apply({ t: 'held', held: false });
+  }
+
   /** The machine of a VM that is on. @throws VmError FailedPrecondition naming the operation. */
   expectOn(operation: string): Machine {
     if (this.#state.t === 'on') return this.#machine;

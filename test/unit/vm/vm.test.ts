@@ -347,6 +347,16 @@ void t.test('a guest of an earlier shim that was paused stays so, without a step
   t.match(vm.power, { t: 'on', held: false });
 });
 
+void t.test('a reset lets a paused guest go on, also for the shim that comes after', async (t) => {
+  const { vm, ask, records } = await lab(t);
+  await vm.start(signal);
+  t.match(await ask('pause').settled, { phase: 'done' });
+  t.match(vm.power, { t: 'on', held: true });
+  t.match(await ask('reset').settled, { phase: 'done' });
+  t.match(vm.power, { t: 'on', held: false });
+  t.match(records.at(-1)?.power.state, { t: 'on', held: false });
+});
+
 void t.test('before its start nothing but the end is asked of a VM', async (t) => {
   const { vm, ask } = await lab(t);
   for (const action of ['stop', 'start', 'reboot', 'reset', 'pause', 'nmi'])
