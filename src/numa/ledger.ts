@@ -12,7 +12,7 @@ export interface Ledger {
   readonly native: Native;
   /** Of the file; the lock is beside it. Their directory must exist. */
   readonly path: string;
-  /** What the file should say, from the VMs' own records; asked when the file is damaged. */
+  /** What the file should say, from the VMs' own records; asked when the file is damaged or missing. */
   readonly rebuild: () => readonly LedgerEntry[];
   readonly warn: (sentence: string) => void;
 }
@@ -62,9 +62,9 @@ export async function leave(ledger: Ledger, key: string, signal: AbortSignal): P
   }));
 }
 
-/** The entries of living VMs, to look at: no lock, and nothing is written. Empty where there are no books. */
+/** The entries of living VMs, to look at: no lock, and nothing is written. */
 export function readLedger(ledger: Pick<Ledger, 'host' | 'path' | 'rebuild' | 'warn'>): LedgerEntry[] {
-  return living(ledger.host, readEntries(ledger));
+  return living(ledger.host, readEntries(ledger) ?? ledger.rebuild());
 }
 
 interface Change<T> {
@@ -80,20 +80,36 @@ async function update<T>(
 ): Promise<T> {
   const { host, native, path } = ledger;
   using _lock = await lockFile(host, native, `${path}.lock`, signal);
-  const before = readEntries(ledger);
+  const before = readEntries(ledger) ?? restoreEntries(ledger);
   const { entries, result } = change(living(host, before));
   const text = formatLedger(entries);
   if (text !== formatLedger(before) || host.inspect(path) === undefined) host.replaceFile(path, text, 0o600);
   return result;
 }
 
-function readEntries({ host, path, rebuild, warn }: Omit<Ledger, 'native'>): readonly LedgerEntry[] {
+/** @returns undefined where there is no file: on a new node, or where somebody has removed it. */
+function readEntries({
+  host,
+  path,
+  rebuild,
+  warn,
+}: Omit<Ledger, 'native'>): readonly LedgerEntry[] | undefined {
   const text = absentIs(undefined, () => host.readText(path));
-  if (text === undefined) return [];
+  if (text === undefined) return undefined;
   const entries = parseLedger(text);
   if (entries !== undefined) return entries;
   warn(`the NUMA ledger ${path} is damaged; it is written anew from the records of the VMs`);
   return rebuild();
+}
+
+/** A node without a VM in its books has lost none. Whoever looks without the lock may see one that is just being entered. */
+function restoreEntries({ host, path, rebuild, warn }: Ledger): readonly LedgerEntry[] {
+  const entries = living(host, rebuild());
+  if (entries.length > 0)
+    warn(
+      `the NUMA ledger ${path} is missing, though VMs run that were in it; it is written anew from their records`,
+    );
+  return entries;
 }
 
 /** An entry whose owner is gone is as good as none: what it stood for is free. */

@@ -17,14 +17,18 @@ export function numaBooks(
   return {
     host,
     path: `${stateDir}/${LEDGER_FILE}`,
-    rebuild: () => recordedEntries(host, stateDir),
+    rebuild: () => entriesOf(readVmRecords(host, stateDir).filter(({ numa }) => numa?.ledger !== undefined)),
     warn,
   };
 }
 
-/** What the VMs' own records say they have; dead ones are among them. */
+/** What the VMs' own records say they have, also where there was nothing to choose; dead ones are among them. */
 export function recordedEntries(host: Host, stateDir: string): LedgerEntry[] {
-  return readVmRecords(host, stateDir).flatMap((record) => recordedEntry(record) ?? []);
+  return entriesOf(readVmRecords(host, stateDir));
+}
+
+function entriesOf(records: readonly VmRecord[]): LedgerEntry[] {
+  return records.flatMap((record) => recordedEntry(record) ?? []);
 }
 
 function recordedEntry({ key, name, numa, qemu, shim, bootId }: VmRecord): LedgerEntry | undefined {

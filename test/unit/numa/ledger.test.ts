@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import t, { type Test } from 'tap';
@@ -147,6 +147,30 @@ void t.test('a damaged file is written anew from the records, with a warning', a
   t.equal(ledger.warnings.length, damages.length);
   t.match(ledger.warnings[0], /numa\.json is damaged; it is written anew from the records/);
 });
+
+void t.test(
+  'a file that is gone is written anew from the records of VMs that live, with a warning',
+  async (t) => {
+    const recorded: LedgerEntry = { key: 'recorded', name: 'r', owner: me, claim: claimOf(1) };
+    const dead = { ...recorded, key: 'dead', owner: { ...me, bootId: 'before' } };
+    const ledger = books(t, () => [dead, recorded]);
+    t.same(keys(ledger), ['recorded'], 'also for who looks without the lock');
+    t.same(ledger.warnings, [], 'to whom it may be a VM that is just being entered');
+    await add(ledger, 'new');
+    t.same(keys(ledger), ['recorded', 'new']);
+    t.match(ledger.warnings, [/numa\.json is missing, though VMs run .* written anew from their records/]);
+
+    rmSync(ledger.path);
+    await handOver(ledger, 'recorded', identity(process.ppid), never);
+    t.match(readLedger(ledger), [{ key: 'recorded', owner: { pid: process.ppid } }]);
+    t.equal(ledger.warnings.length, 2);
+
+    const fresh = books(t, () => [dead]);
+    await add(fresh, 'first');
+    t.same(keys(fresh), ['first']);
+    t.same(fresh.warnings, [], 'what a new node has is no loss');
+  },
+);
 
 void t.test('whatever the file says: entries or undefined', (t) => {
   fc.assert(fc.property(fc.json(), (text) => (parseLedger(text), true)));
