@@ -142,7 +142,8 @@ export const actions = {
     boots: 'must',
     run: async ({ chaos, vm }) => {
       signal(chaos.qemu(vm), 'SIGSTOP');
-      await chaos.node.cri.call('StopContainer', { containerId: vm.pod.container ?? '', timeout: 1 });
+      // Asked until it is done, as kubelet does: a containerd that dies meanwhile has forgotten it, and nobody else continues QEMU.
+      await vm.pod.stop(1);
     },
   },
   'SIGSTOP containerd, SIGCONT': {

@@ -63,6 +63,15 @@ export class KeptPod {
     return this.#until('runs', () => this.#towardsRunning());
   }
 
+  /** Resolves when its container has been stopped. Nothing starts it again before `run`. */
+  stop(graceSeconds: number): Promise<void> {
+    return this.#until('is stopped', async () => {
+      const containerId = this.#container ?? '';
+      await this.#node.cri.call('StopContainer', { containerId, timeout: graceSeconds });
+      return true;
+    });
+  }
+
   /** Resolves when CRI knows nothing of it any more; it can be run again. */
   remove(): Promise<void> {
     return this.#until('is gone', async () => {
