@@ -36,6 +36,7 @@ const shimPrograms = {
   delete: 'src/shim/delete.ts',
   keep: 'src/shim/keep.ts',
   'adopt-machine': 'src/vm/adopt-machine.ts',
+  'end-forgotten': 'src/vm/end-forgotten.ts',
   'kept-nic': 'src/net/cni/kept-nic.ts',
   info: 'src/shim/info.ts',
 };

@@ -5,12 +5,10 @@ import { LinuxHost } from '../host/linux-host.ts';
 import { loadNative } from '../host/native.ts';
 import { isAlive } from '../host/process-identity.ts';
 import { writeStdout } from '../host/standard-streams.ts';
-import { type CleanedTask, type CleanUpDeps, cleanUpTask, killedNow } from '../vm/clean-up.ts';
-import { leaveOrphan } from '../vm/leave-orphan.ts';
+import { endDeadVm } from '../vm/end-dead-vm.ts';
 import { readRecord } from '../vm/record.ts';
 import { findRecord } from '../vm/record-pointer.ts';
 import { vmNames } from '../vm/names.ts';
-import { spawnKeeper } from '../vm/spawn-keeper.ts';
 import type { ShimFlags } from './args.ts';
 import { removeDeadSocket } from './dead-socket.ts';
 import { listMembers } from './member-pointer.ts';
@@ -35,10 +33,10 @@ export async function deleteTask(flags: ShimFlags): Promise<void> {
   const budget = AbortSignal.timeout(BUDGET_MS);
   // Before our own, of which a broken configuration may keep us.
   const members = await Promise.allSettled(
-    orphans(host, bundle).map((record) => leaveOrCleanUp(deps, record, budget)),
+    orphans(host, bundle).map((record) => endDeadVm(deps, record, budget)),
   );
   const own = findRecord(host, bundle) ?? configuredRecord(host, env, flags);
-  const { pid, exit, shimSocket } = await leaveOrCleanUp(deps, own, budget);
+  const { pid, exit, shimSocket } = await endDeadVm(deps, own, budget);
   for (const member of members) if (member.status === 'rejected') throw member.reason;
   await removeDeadSocket(host, native, shimSocket ?? announcedSocket(host, bundle) ?? ownSocket(env, flags));
   const reply = containerd.task.DeleteResponse.encode({
@@ -47,26 +45,6 @@ export async function deleteTask(flags: ShimFlags): Promise<void> {
     exitedAt: timestamp(exit.at),
   }).finish();
   writeStdout(reply);
-}
-
-/**
- * A guest that is to outlive its shim is ended for containerd alone. One that cannot be marked as such, where the state
- * directory is full, is ended for good: no shim would find it, and it would hold the pod's disk for ever.
- */
-async function leaveOrCleanUp(
-  deps: CleanUpDeps,
-  recordPath: string,
-  signal: AbortSignal,
-): Promise<CleanedTask> {
-  const { host } = deps;
-  const left = await leaveOrphan(deps, recordPath, (record) => spawnKeeper(host, record), signal).catch(
-    () => {
-      signal.throwIfAborted();
-      return undefined;
-    },
-  );
-  if (left === undefined) return await cleanUpTask(deps, recordPath, signal);
-  return { pid: left.qemu?.pid ?? 0, exit: killedNow(), shimSocket: left.shimSocket };
 }
 
 /**

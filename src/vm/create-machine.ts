@@ -43,6 +43,7 @@ import { writeMarker } from './orphan-marker.ts';
 import { reclaim } from './reclaim.ts';
 import type { PowerRecord, Recorder, VmRecord } from './record.ts';
 import { Timeline } from './timeline.ts';
+import { openFreed } from './open-freed.ts';
 import { unplugMachine } from './unplug-machine.ts';
 import { Vm } from './vm.ts';
 import { ownCpuset, settleMachine } from './settle-machine.ts';
@@ -174,13 +175,23 @@ async function bootMachine(deps: MachineDeps, boot: BootParts, signal: AbortSign
     signal,
   );
 
-  using files = await openBootFiles(deps, request, (change) => recorder.update(change), signal);
+  using files = await openFreed(
+    () => openBootFiles(deps, request, (change) => recorder.update(change), signal),
+    { deps, recorder, signal },
+  );
   timeline.mark('disk-ready');
   const hasRootDisk = files.disk !== undefined;
   const record = (made: VmRecord['disks']): void => recorder.update({ disks: made });
   // A bundle of its own as well: most VMs have none.
   const vmDisks = spec.disks.length === 0 ? undefined : await import('./open-vm-disks.ts');
-  using disks = (await vmDisks?.openVmDisks(deps, request, names.runDir, record, signal)) ?? NO_DISKS;
+  using disks =
+    vmDisks === undefined
+      ? NO_DISKS
+      : await openFreed(() => vmDisks.openVmDisks(deps, request, names.runDir, record, signal), {
+          deps,
+          recorder,
+          signal,
+        });
   const { volumes } = disks;
   const drivePlace = { runDir: names.runDir, dataDir: config.dataDir, hasRootDisk, volumes };
   // A bundle of its own, which its code cache holds compiled; nothing else of a VM's start needs as much code once.
