@@ -31,6 +31,7 @@ const DRIVERS = [
   'virtio-balloon-pci',
   'virtio-blk-device',
   'virtio-blk-pci',
+  'virtio-mem-pci',
   'virtio-mmio',
   'virtio-net-device',
   'virtio-net-pci',

@@ -88,7 +88,7 @@ function describe(status: VmStatus, nics: readonly Nic[]): string {
     ['started', time(status.startedAtMs)],
     ['exited', time(status.exitedAtMs)],
     ['vCPUs', String(status.vcpus ?? 0)],
-    ['memory', `${Math.round((status.memoryBytes ?? 0) / 2 ** 20)} MiB`],
+    ['memory', describeMemory(status)],
     [
       'machine',
       `${status.machine ?? ''}, firmware ${status.firmware ?? ''}, QEMU ${status.qemuVersion ?? ''}`,
@@ -112,6 +112,13 @@ function describe(status: VmStatus, nics: readonly Nic[]): string {
   const shown = lines.filter(([, value]) => value !== '');
   const width = Math.max(...shown.map(([label]) => label.length));
   return shown.map(([label, value]) => `${label.padEnd(width)}  ${value}\n`).join('') + timeline(status);
+}
+
+/** A shim of an earlier version tells of no maximum. */
+function describeMemory({ memoryBytes, maxMemoryBytes }: VmStatus): string {
+  const mib = (bytes: number): string => `${Math.round(bytes / 2 ** 20)} MiB`;
+  const [has, most] = [memoryBytes ?? 0, maxMemoryBytes ?? 0];
+  return most > has ? `${mib(has)} of at most ${mib(most)}` : mib(has);
 }
 
 /** A shim of an earlier version tells of none. */

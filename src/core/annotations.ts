@@ -1,5 +1,6 @@
 import { CPU_ANNOTATIONS } from './cpu-annotations.ts';
 import { VmError } from './errors.ts';
+import { MEMORY_ANNOTATIONS } from './memory-annotations.ts';
 import { suggestName } from './nearest-name.ts';
 import {
   isVcpus,
@@ -66,13 +67,7 @@ export const ANNOTATIONS = {
     description: 'Number of virtual CPUs.',
     parse: (value) => (/^\d{1,3}$/.test(value) && isVcpus(Number(value)) ? Number(value) : undefined),
   },
-  memory: {
-    type: 'a Kubernetes quantity of bytes',
-    default: 'the memory limit; without a limit `defaults.memory` of the config file (512Mi)',
-    example: '2Gi',
-    description: 'Guest RAM, rounded down to a multiple of 1 MiB; at least 64Mi, for `microvm` 32Mi.',
-    parse: parseQuantity,
-  },
+  ...MEMORY_ANNOTATIONS,
   machine: {
     type: 'q35 or microvm',
     default: '`defaults.machine` of the config file (q35)',

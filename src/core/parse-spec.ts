@@ -4,13 +4,14 @@ import { VmError } from './errors.ts';
 import { parseDisks } from './parse-disks.ts';
 import { parseShared } from './parse-shared.ts';
 import { parseGuestData } from './parse-guest-data.ts';
-import { checkHugepages, type Hugepages, parseHugepages } from './parse-hugepages.ts';
+import { parseHugepages } from './parse-hugepages.ts';
+import { parseMemory } from './parse-memory.ts';
 import { parseCpus } from './parse-cpus.ts';
 import { parseHardware } from './parse-hardware.ts';
 import { identify, parseOwner } from './parse-owner.ts';
 import { parseRootPlace } from './parse-root.ts';
 import { parsePower } from './parse-power.ts';
-import { formatBytes, MIB } from './quantity.ts';
+import { MIB } from './quantity.ts';
 import { show, SpecField } from './spec-field.ts';
 import type {
   BootSource,
@@ -22,9 +23,6 @@ import type {
   VmSpec,
 } from './vm-spec.ts';
 
-/** Some write "no limit" as the largest int64 or close to it. No machine has as much memory as 2^50 bytes. */
-const UNLIMITED_BYTES = 2 ** 50;
-const MAX_INT64 = 2 ** 63;
 const CPU_LIST = /^\d+(-\d+)?(,\d+(-\d+)?)*$/;
 
 /**
@@ -62,7 +60,7 @@ export function parseVmSpec(input: {
     uuid: identity.uuid,
     owner,
     ...parseCpus(said, resources, machine, config),
-    memoryBytes: parseMemory(said, spec.at('linux').at('resources').at('memory').at('limit'), {
+    ...parseMemory(said, spec.at('linux').at('resources').at('memory').at('limit'), {
       machine,
       hugepages,
       config,
@@ -116,33 +114,6 @@ function cpuList(field: SpecField): string | undefined {
   if (list === '') return undefined;
   if (!CPU_LIST.test(list)) throw field.invalid('a list of numbers and ranges such as "0-3,8"');
   return list;
-}
-
-function parseMemory(
-  said: AnnotationValues,
-  limitField: SpecField,
-  { machine, hugepages, config }: { machine: MachineKind; hugepages: Hugepages | undefined; config: Config },
-): number {
-  const asked = limitField.integer(-1, MAX_INT64);
-  const limit = asked === undefined || asked >= UNLIMITED_BYTES ? undefined : positive(asked);
-  // A pod with huge pages has its guest's RAM in them; its memory limit is then for what QEMU itself uses.
-  const bytes = said.memory ?? hugepages?.limitBytes ?? limit ?? config.defaults.memoryBytes;
-  const rounded = Math.floor(bytes / MIB) * MIB;
-  const least = (machine === 'microvm' ? 32 : 64) * MIB;
-  if (hugepages !== undefined) checkHugepages(hugepages, rounded);
-  if (rounded >= least) return rounded;
-  const source =
-    said.memory !== undefined
-      ? `annotation ${ANNOTATION_PREFIX}memory`
-      : hugepages !== undefined
-        ? 'the hugepages limit'
-        : limit !== undefined
-          ? 'the memory limit'
-          : 'defaults.memory of the config file';
-  throw new VmError(
-    'InvalidArgument',
-    `${source} is ${formatBytes(bytes)}; a ${machine} VM needs at least ${formatBytes(least)}: raise it`,
-  );
 }
 
 function chooseFirmware(said: AnnotationValues, machine: MachineKind, config: Config): FirmwareKind {

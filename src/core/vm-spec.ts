@@ -25,6 +25,12 @@ export interface VmSpec {
   readonly vcpusFollowLimit: boolean;
   /** Guest RAM in bytes, a multiple of 1 MiB. */
   readonly memoryBytes: number;
+  /** RAM that a raised memory limit can give it, in bytes; `memoryBytes` where none can be added. */
+  readonly maxMemoryBytes: number;
+  /** Whether its RAM grows with the memory limit: not where an annotation alone says how much it has. */
+  readonly memoryFollowsLimit: boolean;
+  /** The container's memory limit in bytes, a multiple of 1 MiB; undefined for none. */
+  readonly memoryLimitBytes: number | undefined;
   readonly cpuModel: CpuModel;
   /** Whether a guest under KVM is offered virtualization of its own. */
   readonly nested: boolean;

@@ -14,6 +14,11 @@ export interface Claim {
   readonly dedicated: readonly number[];
 }
 
+/** RAM that a claim stands for, in bytes. */
+export function claimedBytes({ shares }: Claim): number {
+  return Math.round(shares.reduce((sum, share) => sum + share.memoryBytes, 0));
+}
+
 /** What claims take together. */
 export interface Usage {
   /** vCPUs of VMs that share their CPUs. */

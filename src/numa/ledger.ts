@@ -40,6 +40,28 @@ export async function enter<T>(
   });
 }
 
+/**
+ * Changes what a VM has: `decide` sees its claim and those of the other living VMs, with nobody else at the books until the
+ * answer is written down. Nothing happens to one that is not in them, or whose process has ended. What `decide` throws
+ * changes nothing.
+ */
+export async function amend(
+  ledger: Ledger,
+  key: string,
+  decide: (own: Claim, others: readonly Claim[]) => Claim,
+  signal: AbortSignal,
+): Promise<void> {
+  await update(ledger, signal, (entries) => {
+    const others = entries.filter((entry) => entry.key !== key).map(({ claim }) => claim);
+    return {
+      entries: entries.map((entry) =>
+        entry.key === key ? { ...entry, claim: decide(entry.claim, others) } : entry,
+      ),
+      result: undefined,
+    };
+  });
+}
+
 /** Makes `owner` the process that an entry lives with; nothing happens where there is no entry. */
 export async function handOver(
   ledger: Ledger,

@@ -32,6 +32,7 @@ export function noteExitEvent(evidence: ExitEvidence, event: VmEvent): ExitEvide
     case 'POWERDOWN':
     case 'BLOCK_IO_ERROR':
     case 'BALLOON_CHANGE':
+    case 'MEMORY_DEVICE_SIZE_CHANGE':
       return evidence;
   }
 }

@@ -28,6 +28,7 @@
  * | 19 | SATA controller, likewise |
  * | 1a | USB controller, likewise |
  * | 1b.0–1b.7 | shared directories |
+ * | 1c | RAM that is plugged while the guest runs |
  * | 1f | ICH9 LPC bridge (QEMU's own) |
  */
 export const PCI_SLOTS = {
@@ -49,6 +50,7 @@ export const PCI_SLOTS = {
   volumesScsi: 0x18,
   volumesSata: 0x19,
   volumesUsb: 0x1a,
+  growth: 0x1c,
 } as const;
 
 export type Seat = keyof typeof PCI_SLOTS;

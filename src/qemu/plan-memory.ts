@@ -3,6 +3,7 @@ import type { VmSpec } from '../core/vm-spec.ts';
 import type { JsonObject } from './qmp-codec.ts';
 import type { QemuOption } from './option.ts';
 import type { GuestNode, HostMemory } from '../core/guest-ram.ts';
+import { GROWTH, growthRoom, planGrowth } from './plan-growth.ts';
 import type { QemuInput } from './qemu-input.ts';
 
 const MIB = 1024 * 1024;
@@ -15,10 +16,20 @@ export function boardMemory({ ram }: QemuInput): Record<string, string> {
 /** CPU topology, RAM and the NUMA nodes that the guest sees. */
 export function planMemory(input: QemuInput): QemuOption[] {
   const { spec, ram } = input;
-  const size: QemuOption = { flag: '-m', keys: { size: `${memoryMib(input)}M` } };
+  const base = memoryMib(input);
+  const room = growthRoom(spec, ram);
+  const size: QemuOption = {
+    flag: '-m',
+    keys: { size: `${base}M`, ...(room > 0 && { maxmem: `${base + room / MIB}M` }) },
+  };
   switch (ram.kind) {
     case 'whole':
-      return [cpus(spec, 1), backend(input, 'ram', spec.memoryBytes, ram.host), size];
+      return [
+        cpus(spec, 1),
+        backend(input, 'ram', spec.memoryBytes, ram.host),
+        size,
+        ...(room > 0 ? [backend(input, GROWTH, room, ram.host), planGrowth()] : []),
+      ];
     case 'nodes':
       return [
         cpus(spec, socketCount(ram.nodes)),

@@ -45,7 +45,14 @@ export type VmEvent =
       readonly reason: string;
     }
   /** `actual` is the guest's RAM in bytes without what the balloon took. */
-  | { readonly name: 'BALLOON_CHANGE'; readonly at: number; readonly actual: number };
+  | { readonly name: 'BALLOON_CHANGE'; readonly at: number; readonly actual: number }
+  /** The guest has taken or given back plugged RAM: `size` are the bytes that it has of it now. */
+  | {
+      readonly name: 'MEMORY_DEVICE_SIZE_CHANGE';
+      readonly at: number;
+      readonly device: string;
+      readonly size: number;
+    };
 
 /** The names of `VmEvent`, as `QmpClient.listen()` takes them. */
 export const vmEventNames: readonly VmEvent['name'][] = [
@@ -57,6 +64,7 @@ export const vmEventNames: readonly VmEvent['name'][] = [
   'GUEST_PANICKED',
   'BLOCK_IO_ERROR',
   'BALLOON_CHANGE',
+  'MEMORY_DEVICE_SIZE_CHANGE',
 ];
 
 /** Undefined for events that are none of ours. Total: a field QEMU left out is empty, false or 0. */
@@ -84,6 +92,13 @@ export function parseVmEvent({ name, data, at }: QmpEvent): VmEvent | undefined 
       };
     case 'BALLOON_CHANGE':
       return { name, at, actual: typeof data['actual'] === 'number' ? data['actual'] : 0 };
+    case 'MEMORY_DEVICE_SIZE_CHANGE':
+      return {
+        name,
+        at,
+        device: text(data['id']),
+        size: typeof data['size'] === 'number' ? data['size'] : 0,
+      };
     default:
       return undefined;
   }

@@ -3,7 +3,7 @@ import type { JsonObject } from './qmp-codec.ts';
 import { pciAddress, type Seat } from './pci-address.ts';
 
 /** Devices and controllers that a microvm has not. */
-type PciSeat = 'pvpanic' | 'watchdog' | 'video' | 'usb' | 'scsi' | 'sata' | `volumes${string}`;
+type PciSeat = 'pvpanic' | 'watchdog' | 'video' | 'usb' | 'scsi' | 'sata' | 'growth' | `volumes${string}`;
 
 /**
  * microvm has no PCI; its virtio devices sit on memory-mapped transports that the board numbers. The bus is

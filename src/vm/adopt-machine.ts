@@ -6,21 +6,26 @@ import { type Cgroup, planCgroup } from '../host/cgroup-plan.ts';
 import { readCgroupStats } from '../host/cgroup-stats.ts';
 import { cgroupPids, createCgroup, joinCgroup, removeCgroup } from '../host/cgroup.ts';
 import { watchProcessEnd } from '../host/process-end.ts';
+import { claimedBytes } from '../numa/claim.ts';
 import { enter, leave } from '../numa/ledger.ts';
 import type { NumaPlan } from '../numa/numa-plan.ts';
 import { readNicCounters } from '../net/nic-counters.ts';
 import { plugVcpus } from '../qemu/plug-vcpus.ts';
 import { QemuLog } from '../qemu/qemu-log.ts';
 import { QemuProcess } from '../qemu/process.ts';
-import { queryStatus } from '../qemu/qmp-commands.ts';
+import { type QmpExecutor, queryStatus } from '../qemu/qmp-commands.ts';
+import { queryPlugged } from '../qemu/virtio-mem.ts';
 import { cleanUpTask } from './clean-up.ts';
 import { shutDownOrphan } from './end-orphan.ts';
 import { readGuestFigures } from './guest-figures.ts';
 import { answerDhcp } from './guest-nics.ts';
 import { leaveOrphan, orphanNow } from './leave-orphan.ts';
 import { limitVmMemory } from './limit-memory.ts';
+import { limitAgain } from './limit-again.ts';
+import type { LiveMemoryParts } from './live-memory.ts';
 import { Machine } from './machine.ts';
 import type { MachineDeps, MachineRequest } from './machine-request.ts';
+import { holdMemory } from './memory-hold.ts';
 import { type VmNames, vmNames } from './names.ts';
 import { countedNic, type NicPlan, planNics } from './nic-plan.ts';
 import { readNicStatus } from './nic-status.ts';
@@ -187,6 +192,15 @@ async function takeOver(
   const place = await movePlace(deps, record, { old: found.key, plan: survival.plan }, signal);
   const settled = await settleMachine(deps, { place, qemu, cgroup, key: names.key }, spec.resources, signal);
   const vcpus = await growTo(qemu, spec, survival, limit);
+  const kind = { accel: factsOf(survival).accel, cards: nics.length };
+  const ram = {
+    ...(await adoptedRam(qemu.qmp, spec, survival, limit)),
+    held: claimedBytes(place.numa.claim) - (survival.memory?.started ?? spec.memoryBytes),
+    hold: holdMemory(host, {
+      ...{ spec, config, key: names.key, cgroup, kind, ledger: place.ledger, claim: place.numa.claim },
+      record: (numa) => update({ numa }),
+    }),
+  };
   const services = undo.use(new DisposableStack());
   const dhcp = services.use(answerDhcp(deps, nics, spec.guestData.hostname));
   const forward = services.use(forwardPorts(deps, nics, request.netns));
@@ -209,6 +223,7 @@ async function takeOver(
     facts: { ...facts, warnings: [...facts.warnings, ...forward.warnings], cgroup },
     qemu,
     vcpus,
+    ram,
     screen: spec.hardware.video === 'none' ? undefined : screenOf(deps, qemu.qmp, names.vncSocket),
     services,
     nicStatus: (signal) => readNicStatus(host, nics, dhcp, signal),
@@ -223,6 +238,7 @@ async function takeOver(
     limitCpu: settled.limitCpu,
     release,
   });
+  await limitAgain(machine, undefined, spec.memoryLimitBytes, log, limit);
   const owned = undo.move();
   const recorder: Recorder = {
     get record() {
@@ -231,6 +247,18 @@ async function takeOver(
     update,
   };
   return { machine, recorder, nicPlans: nics, release, abandon: () => owned.disposeAsync() };
+}
+
+/** What RAM the machine was started with and can have, which its container may ask for in other parts now. */
+async function adoptedRam(
+  qmp: QmpExecutor,
+  { memoryBytes }: VmSpec,
+  { memory = { started: memoryBytes, places: memoryBytes } }: Survival,
+  signal: AbortSignal,
+): Promise<Pick<LiveMemoryParts, 'base' | 'room' | 'plugged'>> {
+  const room = memory.places - memory.started;
+  const plugged = room > 0 ? await queryPlugged(qmp, { signal }) : { requested: 0, size: 0 };
+  return { base: memory.started, room, plugged };
 }
 
 /** kubelet may have raised the limit while nobody was there to plug them. @returns how many vCPUs the machine has. */
@@ -262,7 +290,13 @@ async function moveCgroup(
   update({ cgroup: wanted.path });
   createCgroup(host, wanted);
   const accel = record.survival === undefined ? 'tcg' : factsOf(record.survival).accel;
-  if (config.limitMemory) limitVmMemory(host, wanted, spec, { accel, cards: record.nics.length });
+  // It may have been given more than its container asks for now.
+  const memoryBytes = Math.max(
+    spec.memoryBytes,
+    record.numa === undefined ? 0 : claimedBytes(record.numa.claim),
+  );
+  if (config.limitMemory)
+    limitVmMemory(host, wanted, { ...spec, memoryBytes }, { accel, cards: record.nics.length });
   // QEMU, and those that serve it directories.
   for (const pid of cgroupPids(host, old)) joinCgroup(host, wanted, pid);
   await removeCgroup(host, old, signal);

@@ -8,7 +8,7 @@ const GIB = 2 ** 30;
  * Refuses a VM with more RAM than the node has at all: QEMU would start (its RAM is not touched yet) and the guest would
  * take the node down. @throws VmError FailedPrecondition.
  */
-export function checkCapacity(host: Host, spec: VmSpec): void {
+export function checkCapacity(host: Host, spec: Pick<VmSpec, 'memoryBytes'>): void {
   const total = /^MemTotal:\s+(\d+) kB/m.exec(host.readText('/proc/meminfo'))?.[1];
   if (total === undefined) return;
   const totalBytes = Number(total) * 1024;

@@ -6,11 +6,12 @@ import { applyCpuResources } from '../host/cgroup-cpu.ts';
 import { detectCgroupLayout } from '../host/cgroup-layout.ts';
 import { type Cgroup, planCgroup } from '../host/cgroup-plan.ts';
 import { readCgroupStats } from '../host/cgroup-stats.ts';
-import type { OwnedFd, ProcessNetwork } from '../host/host.ts';
+import type { OwnedFd } from '../host/host.ts';
 import { setOomScore } from '../host/oom-score.ts';
 import { ownFd } from '../host/owned-fd.ts';
 import { type AccelVerdict, detectAccel } from '../qemu/accel.ts';
 import { expectNesting } from '../qemu/nesting.ts';
+import { growthRoom } from '../qemu/plan-growth.ts';
 import { planQemu, type QemuCommand } from '../qemu/plan.ts';
 import { QemuProcess } from '../qemu/process.ts';
 import type { Firmware } from '../qemu/qemu-input.ts';
@@ -25,6 +26,7 @@ import { limitVmMemory } from './limit-memory.ts';
 import { Machine } from './machine.ts';
 import { facts } from './machine-facts.ts';
 import type { MachineDeps, MachineRequest } from './machine-request.ts';
+import { holdMemory } from './memory-hold.ts';
 import { readGuestFigures } from './guest-figures.ts';
 import { answerDhcp, type GuestNics, plugNics } from './guest-nics.ts';
 import { keptPower } from './kept-power.ts';
@@ -40,6 +42,7 @@ import { openScreen } from './vm-screen.ts';
 import { NO_SHARED, type SharedDirectories } from './shared-directories.ts';
 import { NO_DISKS, type VmDisks } from './vm-disks.ts';
 import { writeMarker } from './orphan-marker.ts';
+import { qemuNetwork } from './qemu-network.ts';
 import { reclaim } from './reclaim.ts';
 import type { PowerRecord, Recorder, VmRecord } from './record.ts';
 import { Timeline } from './timeline.ts';
@@ -262,6 +265,16 @@ async function bootMachine(deps: MachineDeps, boot: BootParts, signal: AbortSign
     facts: told,
     qemu,
     vcpus: spec.vcpus,
+    ram: {
+      base: spec.memoryBytes,
+      room: growthRoom(spec, place.plan.ram),
+      plugged: { requested: 0, size: 0 },
+      held: 0,
+      hold: holdMemory(host, {
+        ...{ spec, config, key: names.key, cgroup, kind, ledger: place.ledger, claim: place.numa.claim },
+        record: (numa) => recorder.update({ numa }),
+      }),
+    },
     screen,
     services,
     nicStatus: (signal) => readNicStatus(host, nicPlans, dhcp, signal),
@@ -356,17 +369,6 @@ async function startQemu(
   });
   timeline.mark('qmp-ready');
   return qemu;
-}
-
-/**
- * QEMU opens the connections of a guest of mode `user` itself, so it may do so where the pod may: in the node's own network
- * they would have the node's address, reach its loopback and pass by every network policy.
- */
-function qemuNetwork({ spec, netns, config }: MachineRequest, { remote }: VmDisks): ProcessNetwork {
-  if (spec.network.mode === 'user') return netns === undefined ? 'inherit' : { path: netns };
-  if (remote === undefined) return 'empty';
-  // The administrator's choice: to name monitors is to let QEMU out to them.
-  return config.rbd.netns === undefined ? 'inherit' : { path: config.rbd.netns };
 }
 
 function withDeadline(signal: AbortSignal, ms: number | undefined): AbortSignal {

@@ -5,7 +5,7 @@ import type { QemuProcess } from '../qemu/process.ts';
 import type { QemuVersion } from '../qemu/qemu-version.ts';
 import type { BootFiles } from './boot-files.ts';
 import type { GuestNics } from './guest-nics.ts';
-import type { MachineFacts } from './machine.ts';
+import type { MachineFacts } from './machine-parts.ts';
 import type { MachinePlace } from './place-machine.ts';
 import type { PortForward } from './port-forward.ts';
 import type { SharedDirectories } from './shared-directories.ts';

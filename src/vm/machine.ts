@@ -1,14 +1,10 @@
 import { Bell } from '../core/bell.ts';
 import { describeError, VmError } from '../core/errors.ts';
 import { describeExit, exitStatus, type ExitReason, type TaskExit } from '../core/exit.ts';
-import type { Logger } from '../core/logger.ts';
 import type { CpuResources, VmSpec } from '../core/vm-spec.ts';
-import type { Cgroup } from '../host/cgroup-plan.ts';
 import type { NicCounters } from '../net/nic-counters.ts';
 import { type ExitEvidence, exitReason, noExitEvidence, noteExitEvent } from '../qemu/exit-cause.ts';
-import type { QemuProcess } from '../qemu/process.ts';
 import {
-  balloon,
   cont,
   injectNmi,
   queryStatus,
@@ -22,61 +18,15 @@ import { IoRecovery } from './io-recovery.ts';
 import type { GuestFigures } from './guest-figures.ts';
 import { describeTrouble } from './io-trouble.ts';
 import { ioWarnings } from './io-warnings.ts';
+import { askedMemory, LiveMemory } from './live-memory.ts';
+import type { MachineFacts, MachineParts } from './machine-parts.ts';
 import { expectState, isStalled, type MachineEvent, type MachineState, next } from './machine-state.ts';
 import type { VmNames } from './names.ts';
 import type { NicStatus } from './nic-status.ts';
 import { signalAction } from './signals.ts';
-import type { SharedFacts } from './shared-directories.ts';
-import type { DiskFacts } from './vm-disks.ts';
 import type { Timeline } from './timeline.ts';
-import { expectFits, VcpuGrowth } from './vcpu-growth.ts';
-import { expectScreen, type VmScreen } from './vm-screen.ts';
-
-/** What a created VM is made of; handed over by `createMachine`. */
-export interface MachineParts {
-  readonly spec: VmSpec;
-  readonly names: VmNames;
-  readonly facts: MachineFacts;
-  readonly consoleLog: string;
-  readonly qemu: QemuProcess;
-  /** How many vCPUs it has. */
-  readonly vcpus: number;
-  /** Undefined for a VM without a graphics card. */
-  readonly screen: VmScreen | undefined;
-  /** What serves the guest while it lives: its DHCP responders, and the way of forwarded ports. */
-  readonly services: Disposable;
-  readonly nicStatus: (signal: AbortSignal) => Promise<NicStatus[]>;
-  readonly timeline: Timeline;
-  readonly log: Logger;
-  /** A sentence for each shared directory that the guest has no more. */
-  readonly lostDirectories: () => readonly string[];
-  /** Whether the kernel's OOM killer has struck in the VM's cgroup. */
-  readonly oomKilled: () => boolean;
-  /** Writes the exit into the record, for clean-up and `vmctl`. */
-  readonly recordExit: (exit: TaskExit) => void;
-  readonly nicCounters: () => NicCounters[];
-  readonly guestFigures: (signal: AbortSignal) => Promise<GuestFigures>;
-  readonly limitCpu: (resources: CpuResources) => void;
-  /** Gives back everything that was acquired for this VM; idempotent. */
-  readonly release: () => Promise<void>;
-}
-
-/** What was decided at creation, for people and for `vmctl status`. */
-export interface MachineFacts {
-  readonly accel: 'kvm' | 'tcg';
-  readonly accelReason: string;
-  readonly machineType: string;
-  readonly qemuVersion: string;
-  readonly rootDisk: string;
-  /** All others. */
-  readonly disks: readonly DiskFacts[];
-  readonly shared: readonly SharedFacts[];
-  readonly network: string;
-  /** Where on the host's memory nodes it runs. */
-  readonly numa: string;
-  readonly cgroup: Cgroup;
-  readonly warnings: readonly string[];
-}
+import { askedVcpus, VcpuGrowth } from './vcpu-growth.ts';
+import { expectScreen } from './vm-screen.ts';
 
 const SIGKILL = 9;
 /** How long QEMU may take to say that a button is pressed, which it does at once unless it hangs. */
@@ -103,6 +53,7 @@ export class Machine {
   #requestedSignal: number | undefined;
   readonly #io: IoRecovery;
   readonly #vcpus: VcpuGrowth;
+  readonly #memory: LiveMemory;
   readonly #stallListeners: ((stalled: boolean) => void)[] = [];
 
   constructor(parts: MachineParts) {
@@ -114,6 +65,9 @@ export class Machine {
     this.#state = next({ t: 'creating' }, { t: 'spawned', pid: parts.qemu.pid });
     this.#io = this.#makeRecovery();
     this.#vcpus = new VcpuGrowth(parts.qemu.qmp, parts.vcpus);
+    const { qemu, log, ram, spec } = parts;
+    const changed = (): void => this.changed.ring();
+    this.#memory = new LiveMemory({ ...ram, id: spec.id, qmp: qemu.qmp, log, changed });
     this.#watchQmp();
     this.exited = this.#watchExit();
   }
@@ -209,7 +163,8 @@ export class Machine {
 
   /** What the operator should know, the lasting first. */
   get warnings(): string[] {
-    return [...this.facts.warnings, ...this.#parts.lostDirectories(), ...ioWarnings(this.#state, this.#io)];
+    const lasting = [...this.facts.warnings, ...this.#parts.lostDirectories()];
+    return [...lasting, ...this.#memory.warnings, ...ioWarnings(this.#state, this.#io)];
   }
 
   /**
@@ -254,22 +209,32 @@ export class Machine {
     return this.#vcpus.count;
   }
 
+  /** Its RAM in bytes, and the most that it can have. */
+  get memory(): Pick<LiveMemory, 'bytes' | 'most'> {
+    return this.#memory;
+  }
+
   /**
-   * Changes what CPU time and CPUs the VM's cgroup gives it, plugs vCPUs where the limit now asks for more, and asks the
-   * guest's balloon to leave it `memoryBytes` of its RAM.
-   * @throws VmError FailedPrecondition, before anything has changed, for more than the VM was created for.
+   * Changes what CPU time and CPUs the VM's cgroup gives it, plugs vCPUs and RAM where the limits now ask for more, and asks
+   * the guest to give RAM back where they ask for less.
+   * @param memoryLimit in bytes
+   * @throws VmError, before anything has changed, FailedPrecondition for more than the VM was created for and
+   * ResourceExhausted for more RAM than its node has.
    */
-  async update(cpu: CpuResources, memoryBytes: number | undefined, signal: AbortSignal): Promise<void> {
+  async update(cpu: CpuResources, memoryLimit: number | undefined, signal: AbortSignal): Promise<void> {
     expectState(this.#state, 'update', 'prelaunch', 'running', 'paused', 'ending');
-    const vcpus = expectFits(this.spec, cpu, memoryBytes);
-    if (memoryBytes !== undefined) await this.#limitMemory(memoryBytes, signal);
+    const vcpus = askedVcpus(this.spec, cpu);
+    await this.limitMemory(memoryLimit, signal);
     if (vcpus !== undefined) await this.#vcpus.growTo(vcpus, signal);
     this.#parts.limitCpu(cpu);
   }
 
-  async #limitMemory(bytes: number, signal: AbortSignal): Promise<void> {
+  /** The part of `update` that is about RAM. */
+  async limitMemory(limit: number | undefined, signal: AbortSignal): Promise<void> {
+    const bytes = askedMemory(this.spec, limit, this.#memory.most);
+    if (bytes === undefined) return;
     expectState(this.#state, 'update', 'prelaunch', 'running', 'paused');
-    await balloon(this.#parts.qemu.qmp, bytes, { signal });
+    await this.#memory.change(bytes, signal);
   }
 
   /** How the cards of the pod's network are doing. */
@@ -306,6 +271,7 @@ export class Machine {
 
   #observe(event: VmEvent): void {
     this.#evidence = noteExitEvent(this.#evidence, event);
+    this.#memory.observe(event);
     if (this.#evidence.guest !== 'running') void this.#quit();
     else if (event.name === 'STOP') {
       this.#apply({ t: 'stopped' });
@@ -373,6 +339,7 @@ export class Machine {
     const { qemu } = this.#parts;
     const exit = await qemu.exited;
     this.#io[Symbol.dispose]();
+    this.#memory[Symbol.dispose]();
     this.#parts.services[Symbol.dispose]();
     const reason: ExitReason = exitReason({
       exit,

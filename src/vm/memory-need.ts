@@ -13,7 +13,15 @@ export interface MemoryNeed {
 
 type Makeup = Pick<
   VmSpec,
-  'memoryBytes' | 'hugepageBytes' | 'maxVcpus' | 'firmware' | 'hardware' | 'disks' | 'shared' | 'network'
+  | 'memoryBytes'
+  | 'maxMemoryBytes'
+  | 'hugepageBytes'
+  | 'maxVcpus'
+  | 'firmware'
+  | 'hardware'
+  | 'disks'
+  | 'shared'
+  | 'network'
 >;
 
 /** In MiB; measured by `npm run bench:memory` and rounded up generously. docs/memory.md has figures and formula. */
@@ -34,7 +42,8 @@ const TCG = Math.ceil(TCG_CODE_MIB * 1.1);
 
 /** @param cards of the pod's network */
 export function memoryNeed(vm: Makeup, accel: 'kvm' | 'tcg', cards: number): MemoryNeed {
-  const { memoryBytes, hugepageBytes, maxVcpus, firmware, hardware, disks, shared, network } = vm;
+  const { memoryBytes, maxMemoryBytes, hugepageBytes, maxVcpus, firmware, hardware, disks, shared, network } =
+    vm;
   // The root disk and the drive of the guest's data come on top of those that were asked for.
   const fixed = FIXED + (firmware === 'bios' ? 0 : UEFI) + VIDEO[hardware.video] + 2 * PER_DISK;
   const counted =
@@ -43,7 +52,8 @@ export function memoryNeed(vm: Makeup, accel: 'kvm' | 'tcg', cards: number): Mem
     PER_DISK * disks.length +
     PER_RBD_DISK * disks.filter(({ source }) => source.kind === 'rbd').length +
     PER_SHARED_DIRECTORY * shared.length;
-  const tables = hugepageBytes === undefined ? memoryBytes / RAM_PER_TABLES : 0;
+  // A RuntimeClass's overhead does not grow with a VM.
+  const tables = hugepageBytes === undefined ? Math.max(memoryBytes, maxMemoryBytes) / RAM_PER_TABLES : 0;
   return {
     ram: hugepageBytes === undefined ? memoryBytes : 0,
     beside: (fixed + counted + (accel === 'tcg' ? TCG : 0)) * MIB + Math.ceil(tables),

@@ -109,6 +109,8 @@ export interface Survival {
   readonly makeup: string;
   /** With how many vCPUs it was started and how many it has places for; absent in records of older versions. */
   readonly vcpus?: { readonly started: number; readonly places: number };
+  /** With how much RAM it was started and how much it can have, in bytes; absent in records of older versions. */
+  readonly memory?: { readonly started: number; readonly places: number };
   /** Where QEMU's part of its log begins, in bytes. */
   readonly logStart: number;
   /** What was decided when it was made, for people; `factsOf` reads it. */

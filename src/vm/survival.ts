@@ -2,8 +2,9 @@ import { createHash } from 'node:crypto';
 import type { Config } from '../core/config.ts';
 import type { VmSpec } from '../core/vm-spec.ts';
 import type { Host } from '../host/host.ts';
+import { growthRoom } from '../qemu/plan-growth.ts';
 import type { MachineRequest } from './machine-request.ts';
-import type { MachineFacts } from './machine.ts';
+import type { MachineFacts } from './machine-parts.ts';
 import type { NicPlan } from './nic-plan.ts';
 import type { Survival } from './record.ts';
 import type { RootfsMount } from './rootfs-mount.ts';
@@ -29,16 +30,21 @@ export function makeupOf(spec: VmSpec, rootfs: readonly RootfsMount[]): string {
 }
 
 /**
- * Whether a machine that runs can go on as what is asked for. kubelet may raise and lower a CPU limit while the pod runs: a
- * machine that has places for the vCPUs of now is the same one, with however many it was started.
+ * Whether a machine that runs can go on as what is asked for. kubelet may raise and lower limits while the pod runs: a
+ * machine that has places for the vCPUs and the RAM of now is the same one, with however much it was started.
  */
 export function isMachineOf(
-  { makeup, vcpus }: Pick<Survival, 'makeup' | 'vcpus'>,
+  { makeup, vcpus, memory }: Pick<Survival, 'makeup' | 'vcpus' | 'memory'>,
   spec: VmSpec,
   rootfs: readonly RootfsMount[],
 ): boolean {
   if (vcpus === undefined) return makeupOf(spec, rootfs) === makeup;
-  return spec.vcpus <= vcpus.places && makeupOf({ ...spec, vcpus: vcpus.started }, rootfs) === makeup;
+  if (spec.vcpus > vcpus.places) return false;
+  // Of huge pages neither balloon nor plugged RAM is made.
+  const live = memory !== undefined && spec.hugepageBytes === undefined;
+  if (live && spec.memoryBytes > memory.places) return false;
+  const memoryBytes = live ? memory.started : spec.memoryBytes;
+  return makeupOf({ ...spec, vcpus: vcpus.started, memoryBytes }, rootfs) === makeup;
 }
 
 /** Which image it is, where the snapshotter tells: overlay's lower directories are the same ones for the same layers. */
@@ -68,6 +74,10 @@ export function survivalOf(
     owner: ownerOf(spec),
     makeup: makeupOf(spec, rootfs.mounts),
     vcpus: { started: spec.vcpus, places: spec.maxVcpus },
+    memory: {
+      started: spec.memoryBytes,
+      places: spec.memoryBytes + growthRoom(spec, plan.ram),
+    },
     logStart,
     facts: told,
     plan,

@@ -24,25 +24,6 @@ export function askedVcpus(vm: GrowingVm, limits: CpuResources): number | undefi
   );
 }
 
-/**
- * Whether a VM can be given this without being made anew. @returns how many vCPUs it is to have; undefined leaves them.
- * @throws VmError FailedPrecondition for more than it was created for.
- */
-export function expectFits(
-  spec: GrowingVm & Pick<VmSpec, 'memoryBytes'>,
-  cpu: CpuResources,
-  bytes: number | undefined,
-): number | undefined {
-  const { name, memoryBytes } = spec;
-  if (bytes !== undefined && bytes > memoryBytes) {
-    throw new VmError(
-      'FailedPrecondition',
-      `memory cannot grow to ${bytes} bytes: VM "${name}" was created with ${memoryBytes}; recreate it with a larger limit`,
-    );
-  }
-  return askedVcpus(spec, cpu);
-}
-
 /** Plugs vCPUs into a running VM, one request after the other. */
 export class VcpuGrowth {
   readonly #qmp: QmpExecutor;

@@ -2,6 +2,8 @@ import { Bell } from '../core/bell.ts';
 import { describeError, VmError } from '../core/errors.ts';
 import { exitStatus, type ExitReason, type TaskExit } from '../core/exit.ts';
 import type { CpuResources, VmSpec } from '../core/vm-spec.ts';
+import { limitAgain } from './limit-again.ts';
+import { askedMemory } from './live-memory.ts';
 import type { Machine } from './machine.ts';
 import { expectState } from './machine-state.ts';
 import { performPower } from './power-actions.ts';
@@ -10,7 +12,7 @@ import { bootAfter, judge, type ShortLives } from './power-policy.ts';
 import { DEFAULT_GRACE_MS, type PowerStatus } from './power-request.ts';
 import { describePower, nextPower, type PowerEvent, type PowerState } from './power-state.ts';
 import { signalAction } from './signals.ts';
-import { expectFits } from './vcpu-growth.ts';
+import { askedVcpus } from './vcpu-growth.ts';
 import type { MachineHook, VmParts } from './vm-parts.ts';
 
 const SIGKILL = 9;
@@ -214,13 +216,16 @@ export class Vm {
   }
 
   /**
-   * Changes CPU limits, vCPUs and the memory that the guest's balloon leaves it; while the VM is off, for when it is on again.
+   * Changes CPU limits, vCPUs and what RAM the guest has; while the VM is off, for when it is on again.
    * @throws as Machine.update
    */
   async update(cpu: CpuResources, memoryBytes: number | undefined, signal: AbortSignal): Promise<void> {
     const { t } = this.#state;
     if (t === 'on' || t === 'ended') await this.#machine.update(cpu, memoryBytes, signal);
-    else expectFits(this.spec, cpu, memoryBytes);
+    else {
+      askedMemory(this.spec, memoryBytes);
+      askedVcpus(this.spec, cpu);
+    }
     const said = Object.entries(cpu).filter(([, value]) => value !== undefined);
     this.#cpu = { ...this.#cpu, ...Object.fromEntries(said) };
     this.#memoryBytes = memoryBytes ?? this.#memoryBytes;
@@ -357,7 +362,13 @@ export class Vm {
     try {
       await this.#hook(machine, signal);
       if (this.#cpu !== undefined || this.#memoryBytes !== undefined)
-        await machine.update({ ...this.spec.resources, ...this.#cpu }, this.#memoryBytes, signal);
+        await limitAgain(
+          machine,
+          { ...this.spec.resources, ...this.#cpu },
+          this.#memoryBytes,
+          this.#parts.log,
+          signal,
+        );
       for (const listener of this.#stallListeners) machine.watchStalls(listener);
       await machine.start(signal);
     } catch (error) {

@@ -10,7 +10,12 @@ import { processEnded } from '../support/shim-client.ts';
 import { vmImage } from '../support/vm-image.ts';
 import { pidOf, vmRecord } from '../support/vm-record.ts';
 
-const cpus = (count: number) => ({ cpuPeriod: 100_000, cpuQuota: count * 100_000 });
+const MIB = 2 ** 20;
+const limits = (cpus: number, mib: number) => ({
+  cpuPeriod: 100_000,
+  cpuQuota: cpus * 100_000,
+  memoryLimitInBytes: mib * MIB,
+});
 
 void t.test('a guest that outlives its shim', async (t) => {
   // Pods outlive the parts of the test.
@@ -18,17 +23,17 @@ void t.test('a guest that outlives its shim', async (t) => {
   const node = await criContainerd(t, { vmPlugins: WAYS['a TAP on the node’s bridge'].plugins });
   const { containerd, cri } = node;
   const { kernelBoot } = await vmImage();
-  const annotations = { 'vmshim.io/memory': '128Mi', 'vmshim.io/max-cpus': '2', ...kernelBoot };
+  const annotations = { 'vmshim.io/max-memory': '256Mi', 'vmshim.io/max-cpus': '2', ...kernelBoot };
   const pod = await CriPod.run(t, node);
-  const vm = await pod.start({ stdin: true, annotations, resources: cpus(1) });
+  const vm = await pod.start({ stdin: true, annotations, resources: limits(1, 128) });
   await vm.log.until(/vmguest: ready/);
   let running: RunningPod = { pod, vm, attempt: 0 };
   // As kubelet asks for the pod's container from now on.
-  const spec = { annotations, resources: cpus(2) };
+  const spec = { annotations, resources: limits(2, 192) };
   const recordOf = (id: string): VmRecord => vmRecord(containerd, id, 'k8s.io');
-  const status = async (): Promise<unknown> => {
+  const status = async (): Promise<{ memoryBytes: number; warnings: string[] }> => {
     const { stdout } = await containerd.vmctl('status', running.vm.id, '--json');
-    return JSON.parse(stdout);
+    return JSON.parse(stdout) as Awaited<ReturnType<typeof status>>;
   };
   const { qemu } = recordOf(vm.id);
   /** Resolves with the pid of an orphan's keeper, once it has written itself into the record. */
@@ -45,8 +50,8 @@ void t.test('a guest that outlives its shim', async (t) => {
     return await promise;
   };
 
-  await t.test('paused, with a CPU limit that was raised while it ran', async (t) => {
-    await cri.call('UpdateContainerResources', { containerId: vm.id, linux: cpus(2) });
+  await t.test('paused, with limits that were raised while it ran', async (t) => {
+    await cri.call('UpdateContainerResources', { containerId: vm.id, linux: limits(2, 192) });
     await containerd.vmctl('pause', vm.id);
     await killShim(node, running);
     running = await recreate(whole, node, running, spec);
@@ -55,10 +60,15 @@ void t.test('a guest that outlives its shim', async (t) => {
       qemu,
       'the machine is what is asked for now, and was not booted anew',
     );
-    t.match(await status(), { powerState: 'paused', vcpus: 2 });
+    const asked = /asked to have 192 MiB of RAM and has 128 MiB so far/;
+    const now = await status();
+    t.match(now, { powerState: 'paused', vcpus: 2, maxMemoryBytes: 256 * MIB });
+    t.match(now.warnings.join(), asked);
     await containerd.vmctl('resume', running.vm.id);
     using console = await running.vm.attach();
     await console.ask('cpus', /cpus present=0-1 /);
+    await console.ask('modprobe virtio_mem && echo "loaded $((6 * 7))"', /loaded 42\s/);
+    while ((await status()).memoryBytes !== 192 * MIB) await console.ask('echo "$((6 * 7))"', /42\s/);
     t.notMatch(running.vm.log.text, /vmguest: booting/);
   });
 
@@ -95,7 +105,7 @@ void t.test('a guest that outlives its shim', async (t) => {
     t.match(await running.vm.status(), { state: 'CONTAINER_RUNNING' });
     await containerd.vmctl('start', running.vm.id);
     await running.vm.log.until(/vmguest: ready/);
-    t.match(await status(), { powerState: 'on', vcpus: 2 });
+    t.match(await status(), { powerState: 'on', vcpus: 2, memoryBytes: 192 * MIB });
     await running.pod.remove();
   });
 });

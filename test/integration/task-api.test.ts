@@ -93,7 +93,7 @@ void t.test('what is not there', async (t) => {
 void t.test('the life of a task', async (t) => {
   const shims = await ShimClient.make(t);
   const shim = await shims.shim('vm', {
-    annotations: { 'vmshim.io/max-cpus': '2' },
+    annotations: { 'vmshim.io/max-cpus': '2', 'vmshim.io/max-memory': '128Mi' },
     resources: { cpu: { shares: 512 } },
   });
   const { task } = shim;

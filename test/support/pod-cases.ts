@@ -139,7 +139,9 @@ export const podCases = {
 
   'limits of a running VM': async (t, node) => {
     const pod = await CriPod.run(t, node);
-    const vm = await pod.start();
+    const { kernelBoot } = await vmImage();
+    const memory = { 'vmshim.io/memory': '128Mi', 'vmshim.io/max-memory': '128Mi' };
+    const vm = await pod.start({ annotations: { ...memory, ...kernelBoot } });
     await vm.log.until(/vmguest: ready/);
     const update = (linux: Resources): Promise<unknown> =>
       node.cri.call('UpdateContainerResources', { containerId: vm.id, linux });

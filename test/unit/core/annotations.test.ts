@@ -91,6 +91,7 @@ void t.test('wrong values name key, value and remedy', (t) => {
   const wrong: Record<string, string[]> = {
     cpus: ['0', '-1', '1.5', '256', 'two', '', '1e2', '0x2'],
     memory: ['much', '-1Gi', ''],
+    'max-memory': ['much', '-1Gi', ''],
     machine: ['pc', 'Q35', 'constructor'],
     firmware: ['efi', 'uefi-Secure'],
     'cpu-model': ['host,-vmx', '', '-cpu', 'x'.repeat(65)],

@@ -16,6 +16,9 @@ export const baseInput: QemuInput = {
     maxVcpus: 2,
     vcpusFollowLimit: true,
     memoryBytes: 512 * 1024 * 1024,
+    maxMemoryBytes: 512 * 1024 * 1024,
+    memoryFollowsLimit: true,
+    memoryLimitBytes: undefined,
     cpuModel: 'default',
     nested: false,
     accel: 'auto',
@@ -97,10 +100,11 @@ export function goldenCases(): GoldenCase[] {
     const { spec, ...rest } = JSON.parse(text) as Difference;
     const hardware = { ...baseInput.spec.hardware, ...spec?.hardware };
     const vcpus = spec?.vcpus ?? baseInput.spec.vcpus;
+    const memoryBytes = spec?.memoryBytes ?? baseInput.spec.memoryBytes;
     const input = {
       ...baseInput,
       ...rest,
-      spec: { ...baseInput.spec, maxVcpus: vcpus, ...spec, hardware },
+      spec: { ...baseInput.spec, maxVcpus: vcpus, maxMemoryBytes: memoryBytes, ...spec, hardware },
     };
     return {
       name,

@@ -154,6 +154,7 @@ const inputs: fc.Arbitrary<QemuInput> = fc
         maxVcpus: ram.kind === 'whole' ? vcpus + growth : vcpus,
         nested,
         memoryBytes: mib * 1024 * 1024,
+        maxMemoryBytes: (mib + (microvm || hugepageBytes !== undefined ? 0 : 33 * growth)) * 1024 * 1024,
         hugepageBytes,
         machine: microvm ? 'microvm' : 'q35',
         hardware: microvm ? baseInput.spec.hardware : hardware,

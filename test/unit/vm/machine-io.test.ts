@@ -1,6 +1,7 @@
 import t, { type Test } from 'tap';
 import { QmpClient } from '../../../src/qemu/qmp-client.ts';
-import { Machine, type MachineParts } from '../../../src/vm/machine.ts';
+import type { MachineParts } from '../../../src/vm/machine-parts.ts';
+import { Machine } from '../../../src/vm/machine.ts';
 import { isStalled } from '../../../src/vm/machine-state.ts';
 import { Timeline } from '../../../src/vm/timeline.ts';
 import { FakeQemu } from '../../support/fake-qemu.ts';
@@ -63,6 +64,7 @@ async function lab(t: Test) {
     log,
     qemu: { pid: 1, qmp, exited: ended.promise, log: { tail: () => [] } },
     services: { [Symbol.dispose]: () => undefined },
+    ram: { base: 1 << 30, room: 0, plugged: { requested: 0, size: 0 }, held: 0 },
     oomKilled: () => false,
     lostDirectories: () => [],
     recordExit: () => undefined,

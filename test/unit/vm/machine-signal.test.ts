@@ -1,6 +1,7 @@
 import t from 'tap';
 import { VmError } from '../../../src/core/errors.ts';
-import { Machine, type MachineParts } from '../../../src/vm/machine.ts';
+import type { MachineParts } from '../../../src/vm/machine-parts.ts';
+import { Machine } from '../../../src/vm/machine.ts';
 import { Timeline } from '../../../src/vm/timeline.ts';
 
 type Press = (signal: AbortSignal) => Promise<unknown>;

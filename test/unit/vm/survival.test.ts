@@ -30,7 +30,14 @@ void t.test('which guests run on without their shim', (t) => {
       rootfs: { path: '/b/rootfs', mounts: [] },
       netns,
     };
-    return survivalOf(host, request, { logStart: 0, plan: [], facts, nics: [] } as never) !== undefined;
+    return (
+      survivalOf(host, request, {
+        logStart: 0,
+        plan: { ram: { kind: 'whole' } },
+        facts,
+        nics: [],
+      } as never) !== undefined
+    );
   };
   t.equal(survives({}), true);
   t.equal(survives({ onShimDeath: 'kill' }), false);
@@ -68,5 +75,23 @@ void t.test('a CPU limit that is changed while the guest runs leaves the machine
   const old = { makeup: makeupOf({ ...spec, vcpus: 1 }, []) };
   t.equal(isMachineOf(old, { ...spec, vcpus: 1 }, []), true, 'one of an older version, as it was');
   t.equal(isMachineOf(old, { ...spec, vcpus: 2 }, []), false);
+  t.end();
+});
+
+void t.test('a memory limit that is changed while the guest runs does so as well', (t) => {
+  const GIB = 2 ** 30;
+  const started = { ...spec, memoryBytes: GIB, maxMemoryBytes: 2 * GIB };
+  const running = {
+    makeup: makeupOf(started, []),
+    vcpus: { started: started.vcpus, places: started.vcpus },
+    memory: { started: GIB, places: 2 * GIB },
+  };
+  const fits = (change: Partial<VmSpec>): boolean => isMachineOf(running, { ...started, ...change }, []);
+  t.equal(fits({}), true);
+  t.equal(fits({ memoryBytes: 2 * GIB }), true, 'it can have that');
+  t.equal(fits({ memoryBytes: 2 * GIB + 2 ** 20 }), false, 'and not more');
+  t.equal(fits({ memoryBytes: GIB / 2 }), true, 'less: the balloon takes it');
+  t.equal(fits({ memoryBytes: 2 * GIB, uuid: 'other' }), false, 'all else is compared');
+  t.equal(fits({ memoryBytes: GIB / 2, hugepageBytes: 2 << 20 }), false, 'huge pages stay as they are');
   t.end();
 });

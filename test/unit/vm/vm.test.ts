@@ -4,7 +4,8 @@ import { VmError } from '../../../src/core/errors.ts';
 import type { PowerSpec } from '../../../src/core/power-spec.ts';
 import type { ProcessExit } from '../../../src/host/host.ts';
 import { QmpClient } from '../../../src/qemu/qmp-client.ts';
-import { Machine, type MachineParts } from '../../../src/vm/machine.ts';
+import type { MachineParts } from '../../../src/vm/machine-parts.ts';
+import { Machine } from '../../../src/vm/machine.ts';
 import { parsePowerRequest } from '../../../src/vm/power-request.ts';
 import type { PowerRecord } from '../../../src/vm/record.ts';
 import { Timeline } from '../../../src/vm/timeline.ts';
@@ -15,6 +16,7 @@ import { recordingLogger } from '../../support/recording-logger.ts';
 const signal = new AbortController().signal;
 const SIGTERM = 15;
 const SIGKILL = 9;
+const ram = { memoryBytes: 1 << 30, maxMemoryBytes: 1 << 30, memoryFollowsLimit: true };
 const usual: PowerSpec = { onPoweroff: 'exit', onReboot: 'restart', onCrash: 'exit' };
 
 interface Qemu {
@@ -49,7 +51,7 @@ async function lab(t: Test, policies: Partial<PowerSpec> = {}, keptWhy?: string,
       killed: false,
     };
     const parts = {
-      spec: { id: 'vm', name: 'vm', memoryBytes: 1 << 30 },
+      spec: { id: 'vm', name: 'vm', ...ram },
       facts: { warnings: [] },
       timeline: new Timeline(),
       log,
@@ -64,6 +66,7 @@ async function lab(t: Test, policies: Partial<PowerSpec> = {}, keptWhy?: string,
         },
       },
       services: { [Symbol.dispose]: () => undefined },
+      ram: { base: 1 << 30, room: 0, plugged: { requested: 0, size: 0 }, held: 0 },
       oomKilled: () => false,
       recordExit: () => undefined,
       limitCpu: () => trace.push('limits'),
@@ -80,7 +83,7 @@ async function lab(t: Test, policies: Partial<PowerSpec> = {}, keptWhy?: string,
   };
 
   const vm = new Vm({
-    spec: { id: 'vm', power, resources: {}, memoryBytes: 1 << 30 } as unknown as Vm['spec'],
+    spec: { id: 'vm', power, resources: {}, ...ram } as unknown as Vm['spec'],
     log,
     machine: await make(),
     earlier,
