@@ -11,8 +11,8 @@ import { driveImage } from '../../src/storage/guest-data/drive-image.ts';
 import type { GuestData, GuestNic } from '../../src/storage/guest-data/guest-data.ts';
 import { openstackFiles } from '../../src/storage/guest-data/openstack-files.ts';
 import { writeImage } from '../../src/storage/guest-data/write-image.ts';
-import { cloudInit } from '../support/cloud-init.ts';
 import { tempDir } from '../support/temp-dir.ts';
+import { unpackedPackage } from '../support/unpacked-package.ts';
 import { bridged, full, routed } from '../unit/storage/guest-data/sample-data.ts';
 
 /** Debian's own Python has the modules that cloud-init depends on. */
@@ -63,7 +63,7 @@ print(json.dumps(Renderer({})._render_content(parse_net_config_data(config))))
 
 function python(script: string, ...args: string[]): unknown {
   const env = {
-    PYTHONPATH: join(cloudInit(), 'usr/lib/python3/dist-packages'),
+    PYTHONPATH: join(unpackedPackage('cloud-init'), 'usr/lib/python3/dist-packages'),
     PYTHONDONTWRITEBYTECODE: '1',
     PATH: system,
   };
@@ -222,7 +222,7 @@ void t.test('cloud-init’s detection knows each drive by its label', (t) => {
     for (const [name, script] of Object.entries(programs))
       writeFileSync(join(bin, name), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
     const env = { PATH: `${bin}:${system}`, PATH_ROOT: root, DI_LOG: 'stderr', DEBUG_LEVEL: '0' };
-    const script = join(cloudInit(), 'usr/lib/cloud-init/ds-identify');
+    const script = join(unpackedPackage('cloud-init'), 'usr/lib/cloud-init/ds-identify');
     const said = execFileSync('sh', [script, '--force'], {
       encoding: 'utf8',
       env,
