@@ -7,8 +7,12 @@ type Count = vmshim.control.v1.Count.$Properties;
 export function describeNic(nic: Nic): [label: string, text: string][] {
   const name = nic.ifName ?? '';
   const servers = nic.nameservers ?? [];
+  const booted = nic.bootedWith ?? [];
   return [
     [name, [nic.mac, ...(nic.addresses ?? []), ...(servers.length > 0 ? ['DNS', ...servers] : [])].join(' ')],
+    ...(booted.length === 0
+      ? []
+      : [[`${name} booted`, `with ${booted.join(' ')}; DHCP has the new addresses`] as [string, string]]),
     [`${name} guard`, describeGuard(nic)],
     [`${name} DHCP`, describeCounts(nic.dhcp) || 'the guest has not asked'],
   ];

@@ -46,6 +46,11 @@ export interface Native {
   tunSetIff(fd: number, name: string, flags: number): string;
   tunSetInt(fd: number, option: TunOption, value: number): void;
   /**
+   * TUNGETDEVNETNS (Linux 5.2): the network namespace that the interface of a descriptor is in now, also where that has no name
+   * and no process. EBADFD for a descriptor whose interface is gone.
+   */
+  tunNetns(fd: number): number;
+  /**
    * TUNATTACHFILTER: from now on the TAP drops, of what goes to its reader, every frame that `filter`, an array of struct
    * sock_filter, returns 0 for. For all of its queues, whoever has them open.
    */
@@ -78,6 +83,8 @@ export interface Native {
 
   pidfdOpen(pid: number): number;
   pidfdSendSignal(pidfd: number, signal: number): void;
+  /** A copy of a descriptor of another process (pidfd_getfd(2), Linux 5.6), which one must be allowed to trace. */
+  pidfdGetFd(pidfd: number, fd: number): number;
   /** waitpid(2) with its raw status; null when WNOHANG was given and no child has changed. */
   waitpid(pid: number, options: number): { pid: number; status: number } | null;
   /** Makes us the leader of a new session without a terminal; EPERM for the leader of a process group. */

@@ -5,6 +5,7 @@ import { deliveryFilter } from './delivery-filter.ts';
 import { applyGuard, type GuardEntry, removeGuard } from './guard.ts';
 import { guardMirroredTap, guardTap } from './guard-point.ts';
 import type { GuestInterface, TapHandover } from './guest-network.ts';
+import { restoreLinkMac, setLinkMac } from './link-mac.ts';
 import { applyShape, makeShaper, removeShaper, type Shape, shaperName } from './shape.ts';
 import { settleAll } from './settle-all.ts';
 import { openTap, type Tap, type TapDeps, type TapRequest } from './tap.ts';
@@ -29,6 +30,8 @@ export interface PodNic {
   readonly tap: string;
   /** As `readPodInterfaces` gave it; its `ifName` is the link. */
   readonly guest: GuestInterface;
+  /** The link's own MAC address, where the guest's is another: it was there before the link. */
+  readonly linkMac?: string | undefined;
 }
 
 /**
@@ -124,19 +127,21 @@ export async function closeTapNic(
 /** Mode `netns`: opens a TAP beside the link, guards it and mirrors the one to the other. All or nothing. */
 export async function openPodNic(
   deps: TapDeps,
-  { netns, tap: name, guest }: PodNic,
+  nic: PodNic,
   options: NicOptions,
   signal?: AbortSignal,
 ): Promise<Tap> {
   const { host } = deps;
+  const { netns, tap: name, guest, linkMac } = nic;
   const mirror = { netns, tap: name, link: guest.ifName, mtu: guest.mtu };
   await using undo = new AsyncDisposableStack();
   const tap = openGuestTap(deps, { name, netns }, options);
   undo.use(tap);
-  undo.defer(() => closePodNic(host, { netns, tap: name, guest }).catch(ignore));
+  undo.defer(() => closePodNic(host, nic).catch(ignore));
   await settleAll([
     applyMirror(host, { ...mirror, sender: options.guard ? 'guard' : 'tc' }, signal),
     ...(options.guard ? [applyGuard(host, guardMirroredTap(netns, name, guest.ifName), guest, signal)] : []),
+    ...(linkMac === undefined ? [] : [setLinkMac(host, { netns, link: guest.ifName }, guest.mac, signal)]),
   ]);
   undo.move();
   return tap;
@@ -145,12 +150,14 @@ export async function openPodNic(
 /** Takes away what the end of the TAP does not. Idempotent; a namespace that is gone took it along. */
 export async function closePodNic(
   host: Host,
-  { netns, tap, guest }: PodNic,
+  { netns, tap, guest, linkMac }: PodNic,
   signal?: AbortSignal,
 ): Promise<void> {
+  const { ifName: link } = guest;
   await settleAll([
-    removeMirror(host, { netns, link: guest.ifName }, signal),
-    removeGuard(host, guardMirroredTap(netns, tap, guest.ifName), guest, signal),
+    removeMirror(host, { netns, link }, signal),
+    removeGuard(host, guardMirroredTap(netns, tap, link), guest, signal),
+    ...(linkMac === undefined ? [] : [restoreLinkMac(host, { netns, link }, linkMac, signal)]),
   ]);
 }
 

@@ -73,7 +73,7 @@ function openQueues({ host, native }: TapDeps, { name, queues, uid }: TapRequest
     // A TAP without an owner takes further queues from any user who can open /dev/net/tun.
     if (queue === 0) attachQueue(name, () => native.tunSetInt(fd.fd, 'owner', uid));
   }
-  silence(host, name);
+  silenceTap(host, name);
   made.move();
   return fds;
 }
@@ -102,8 +102,11 @@ function attachQueue(name: string, effect: () => unknown): void {
   }
 }
 
-/** The host must not give itself an address on the guest's link, nor send router solicitations into it. */
-function silence(host: Host, name: string): void {
+/**
+ * The host must not give itself an address on the guest's link, nor send router solicitations into it. For the calling
+ * thread's network namespace; a TAP that moves to another one forgets it.
+ */
+export function silenceTap(host: Host, name: string): void {
   const path = `/proc/sys/net/ipv6/conf/${name}/disable_ipv6`;
   if (host.inspect(path) !== undefined) host.writeText(path, '1');
 }

@@ -157,11 +157,12 @@ function statusOf(task: VmTask): VmStatus {
 
 function networkOf(nics: readonly NicStatus[]): NetworkStatus {
   return {
-    nics: nics.map(({ tap, guest, guard, dhcp }) => ({
+    nics: nics.map(({ tap, guest, bootedWith, guard, dhcp }) => ({
       ifName: guest.ifName,
       tap,
       mac: guest.mac,
       addresses: guest.addresses.map(({ address, prefixLength }) => `${address}/${prefixLength}`),
+      bootedWith: [...bootedWith],
       nameservers: [...guest.dns.nameservers],
       guard: guard.kind,
       guardProblem: guard.kind === 'unknown' ? guard.reason : '',

@@ -18,6 +18,7 @@ import { queryPlugged } from '../qemu/virtio-mem.ts';
 import { cleanUpTask } from './clean-up.ts';
 import { shutDownOrphan } from './end-orphan.ts';
 import { readGuestFigures } from './guest-figures.ts';
+import { adoptedNics, changedAddresses, sameCards, told } from './adopted-nics.ts';
 import { answerDhcp } from './guest-nics.ts';
 import { leaveOrphan, orphanNow } from './leave-orphan.ts';
 import { limitVmMemory } from './limit-memory.ts';
@@ -37,6 +38,8 @@ import { forwardPorts } from './port-forward.ts';
 import { type ProcessMark, type Recorder, type Survival, type VmRecord, writeRecord } from './record.ts';
 import { writeRecordPointer } from './record-pointer.ts';
 import { reclaim } from './reclaim.ts';
+import { hasTaps, rejoinNics } from './rejoin-nics.ts';
+import { plugCablesIn, pullCables } from './renew-addresses.ts';
 import { settleMachine } from './settle-machine.ts';
 import { factsOf, isMachineOf, ownerOf } from './survival.ts';
 import { screenOf } from './vm-screen.ts';
@@ -74,8 +77,11 @@ export async function adoptMachine(
   const { spec, config, rootfs } = request;
   const names = vmNames(config.stateDir, spec.namespace, spec.id);
   const nics = await planNics(deps, spec, { ...request, stateDir: config.stateDir }, signal);
-  const fits = ({ survival, nics: running }: VmRecord): boolean =>
-    survival !== undefined && isMachineOf(survival, spec, rootfs.mounts) && sameNics(running, nics);
+  const fits = (record: VmRecord): boolean =>
+    record.survival !== undefined &&
+    isMachineOf(record.survival, spec, rootfs.mounts) &&
+    sameCards(record.nics, nics) &&
+    hasTaps(deps, record);
   for (;;) {
     const claim = await claimOrphan(deps, { owner: ownerOf(spec), config, fits });
     if (claim.kind === 'none') return undefined;
@@ -90,25 +96,12 @@ export async function adoptMachine(
       if (adopted !== undefined) return adopted;
       record = { ...record, runDir: names.runDir };
     } else
-      log.warn('the VM of this pod runs on, but is not what its container asks for now', { id: spec.id });
+      log.warn('the VM of this pod runs on, but cannot be what its container asks for now', { id: spec.id });
     await shutDownOrphan(deps, record, record.survival?.graceMs ?? 0, signal);
     signal.throwIfAborted();
     await cleanUpTask(deps, `${record.runDir}/record.json`, AbortSignal.timeout(UNDO_MS));
     return undefined;
   }
-}
-
-/** Whether a running guest's cards are those that its pod's network has prepared now. */
-function sameNics(running: readonly NicPlan[], wanted: readonly NicPlan[]): boolean {
-  const shown = (nics: readonly NicPlan[]): string =>
-    JSON.stringify(
-      nics.map((nic) => {
-        const { mac, mtu, addresses, ifName } = nic.guest;
-        const place = nic.kind === 'tap' ? nic.attachment : nic.netns;
-        return [nic.kind, nic.tap, nic.guarded, place, ifName, mac, mtu, addresses];
-      }),
-    );
-  return shown(running) === shown(wanted);
 }
 
 async function whenEnded(
@@ -144,11 +137,7 @@ async function takeOver(
   if (survival === undefined || mark === undefined) return undefined;
   const { stateDir } = config;
   if (found.runDir !== names.runDir) await reclaim(deps, names.record, signal);
-  // The shaper is in place; the next boot brings another one.
-  const nics = wanted.map((nic, i): NicPlan => {
-    const running = found.nics[i];
-    return nic.kind === 'tap' && running?.kind === 'tap' ? { ...nic, bandwidth: running.bandwidth } : nic;
-  });
+  const nics = adoptedNics(found.nics, wanted);
   writeRecordPointer(host, bundle, names.record);
   let record = moveRecord(deps, found, names, {
     id: spec.id,
@@ -202,8 +191,14 @@ async function takeOver(
     }),
   };
   const services = undo.use(new DisposableStack());
+  await pullCables(qemu.qmp, nics, limit);
+  await rejoinNics(deps, qemu, nics, limit);
   const dhcp = services.use(answerDhcp(deps, nics, spec.guestData.hostname));
   const forward = services.use(forwardPorts(deps, nics, request.netns));
+  const onTold = (): void => update({ nics: nics.map(told) });
+  services.use(plugCablesIn({ qmp: qemu.qmp, log, id: spec.id, onTold }, nics));
+  for (const { card, booted, now } of changedAddresses(nics))
+    log.info('the guest’s addresses are others than it booted with', { id: spec.id, card, booted, now });
   const waited = Date.now() - (record.orphan?.since ?? Date.now());
   update({ orphan: undefined });
   log.info('took over the running guest of a shim that has died', {

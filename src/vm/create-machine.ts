@@ -31,6 +31,7 @@ import { readGuestFigures } from './guest-figures.ts';
 import { answerDhcp, type GuestNics, plugNics } from './guest-nics.ts';
 import { keptPower } from './kept-power.ts';
 import { KEY_VARIABLE } from './marked-process.ts';
+import { atBoot } from './adopted-nics.ts';
 import { countedNic, type NicPlan, planNics } from './nic-plan.ts';
 import { readNicStatus } from './nic-status.ts';
 import { forwardPorts } from './port-forward.ts';
@@ -107,7 +108,15 @@ export function adoptedVm(deps: MachineDeps, request: MachineRequest, adopted: A
     // The same board as before, whatever has been installed since.
     return { accel, version: spec.machine === 'q35' ? { ...version, q35: machineType } : version };
   };
-  const parts = { request, names: machine.names, cgroup, nicPlans, recorder, release, find };
+  const parts = {
+    request,
+    names: machine.names,
+    cgroup,
+    nicPlans: nicPlans.map(atBoot),
+    recorder,
+    release,
+    find,
+  };
   return vmOf(deps, parts, machine, recorder.record.power);
 }
 
@@ -253,9 +262,9 @@ async function bootMachine(deps: MachineDeps, boot: BootParts, signal: AbortSign
     scarce,
   });
   // Last: until here what is left by a shim that dies is no guest yet.
-  const made = { facts: told, logStart: qemu.log.start, nics: nicPlans, plan: place.plan };
+  const made = { facts: told, logStart: qemu.log.start, plan: place.plan };
   const survival = survivalOf(host, request, made);
-  recorder.update({ survival });
+  recorder.update({ survival, nics: nicPlans });
   if (survival !== undefined) writeMarker(host, config.stateDir, survival.owner, names.runDir);
   undo.move();
   return new Machine({

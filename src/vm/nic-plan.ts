@@ -55,6 +55,12 @@ export interface TapNicPlan extends NicCommon {
 export interface MirroredNicPlan extends NicCommon {
   readonly kind: 'netns';
   readonly netns: string;
+  /** The link's own MAC address, where the guest's is another: it was made before the link. */
+  readonly linkMac?: string | undefined;
+  /** Addresses, in CIDR, that the guest booted with, where the pod has others now. */
+  readonly bootedWith?: readonly string[] | undefined;
+  /** The guest has yet to see its link go down and up, so that it asks for its addresses. */
+  readonly untold?: boolean | undefined;
 }
 
 /** Where the kernel counts what passes a card. */

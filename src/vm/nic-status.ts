@@ -11,6 +11,8 @@ import type { NicPlan } from './nic-plan.ts';
 export interface NicStatus {
   readonly tap: string;
   readonly guest: GuestInterface;
+  /** Addresses, in CIDR, that the guest booted with, where it has others now; else empty. */
+  readonly bootedWith: readonly string[];
   readonly guard: GuardStatus;
   /** What became of the guest's requests; zeros are left out. */
   readonly dhcp: Partial<DhcpCounters>;
@@ -35,6 +37,7 @@ export async function readNicStatus(
     plans.map(async (plan, i) => ({
       tap: plan.tap,
       guest: plan.guest,
+      bootedWith: (plan.kind === 'netns' ? plan.bootedWith : undefined) ?? [],
       guard: await readGuard(host, plan, signal),
       dhcp: Object.fromEntries(Object.entries(counters[i] ?? {}).filter(([, count]) => count > 0)),
     })),

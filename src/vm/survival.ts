@@ -5,7 +5,6 @@ import type { Host } from '../host/host.ts';
 import { growthRoom } from '../qemu/plan-growth.ts';
 import type { MachineRequest } from './machine-request.ts';
 import type { MachineFacts } from './machine-parts.ts';
-import type { NicPlan } from './nic-plan.ts';
 import type { Survival } from './record.ts';
 import type { RootfsMount } from './rootfs-mount.ts';
 
@@ -57,15 +56,11 @@ function layersOf(rootfs: readonly RootfsMount[]): readonly string[] {
 export function survivalOf(
   host: Host,
   { spec, config, rootfs, netns }: Pick<MachineRequest, 'spec' | 'config' | 'rootfs' | 'netns'>,
-  made: Pick<Survival, 'logStart' | 'plan'> & {
-    readonly facts: MachineFacts;
-    readonly nics: readonly NicPlan[];
-  },
+  made: Pick<Survival, 'logStart' | 'plan'> & { readonly facts: MachineFacts },
 ): Survival | undefined {
   if (spec.onShimDeath !== 'survive') return undefined;
-  const { facts, logStart, nics, plan } = made;
+  const { facts, logStart, plan } = made;
   // The pod's namespace goes with its sandbox, and with it the network of what is in it.
-  if (nics.some(({ kind }) => kind === 'netns')) return undefined;
   if (spec.network.mode === 'user' && netns !== undefined) return undefined;
   // Nobody would say that one of its virtiofsds has ended.
   if (spec.shared.length > 0) return undefined;

@@ -51,6 +51,14 @@ static napi_value tun_set_int(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
+/* The network namespace that the interface of a descriptor is in, wherever it was made; EBADFD where it has none. */
+static napi_value tun_netns(napi_env env, napi_callback_info info) {
+  napi_value argv[1];
+  int fd;
+  if (!get_args(env, info, 1, argv) || !get_fd(env, argv[0], "fd", &fd)) return NULL;
+  return int_or_throw(env, ioctl(fd, TUNGETDEVNETNS), "TUNGETDEVNETNS");
+}
+
 /* ---- packet filters (Documentation/networking/filter.rst) ---- */
 
 struct filter {

@@ -267,6 +267,16 @@ static napi_value pidfd_signal(napi_env env, napi_callback_info info) {
   return nothing_or_throw(env, syscall(SYS_pidfd_send_signal, fd, signal_number, NULL, 0), "pidfd_send_signal");
 }
 
+/* A copy of a descriptor that another process has open; it takes the right to trace that process. */
+static napi_value pidfd_get_fd(napi_env env, napi_callback_info info) {
+  napi_value argv[2];
+  int pidfd, fd;
+  if (!get_args(env, info, 2, argv) || !get_fd(env, argv[0], "pidfd", &pidfd) || !get_fd(env, argv[1], "fd", &fd)) {
+    return NULL;
+  }
+  return int_or_throw(env, syscall(SYS_pidfd_getfd, pidfd, fd, 0), "pidfd_getfd");
+}
+
 static napi_value wait_pid(napi_env env, napi_callback_info info) {
   napi_value argv[2], result;
   int pid, options, status = 0;
@@ -352,6 +362,7 @@ static const struct {
     {"dup", dup_fd},
     {"tunSetIff", tun_set_iff},
     {"tunSetInt", tun_set_int},
+    {"tunNetns", tun_netns},
     {"tunAttachFilter", tun_attach_filter},
     {"packetSocket", packet_socket},
     {"listenTcp", listen_tcp},
@@ -361,6 +372,7 @@ static const struct {
     {"unwatch", unwatch},
     {"pidfdOpen", pidfd_open_pid},
     {"pidfdSendSignal", pidfd_signal},
+    {"pidfdGetFd", pidfd_get_fd},
     {"waitpid", wait_pid},
     {"setsid", new_session},
     {"setChildSubreaper", set_child_subreaper},
