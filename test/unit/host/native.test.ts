@@ -143,6 +143,10 @@ void t.test('a TAP is made with its options and gone with its last descriptor', 
     native.tunSetInt(fd, 'offload', 1);
     native.tunSetInt(fd, 'owner', 65534);
     native.tunSetInt(fd, 'persist', 0);
+    const netns = native.tunNetns(fd);
+    t.ok(isCloexec(netns));
+    t.equal(fstatSync(netns).ino, statSync('/proc/thread-self/ns/net').ino);
+    closeSync(netns);
     t.match(readFileSync('/proc/thread-self/net/dev', 'utf8'), /tapx0/);
     t.throws(() => native.tunSetInt(fd, 'vnet-hdr-size', 1), { code: 'EINVAL' });
     closeSync(fd);
@@ -178,6 +182,11 @@ void t.test('an orphaned grandchild becomes ours and is signaled and reaped by p
 
   const pidfd = native.pidfdOpen(pid);
   t.ok(isCloexec(pidfd));
+  const copy = native.pidfdGetFd(pidfd, 1);
+  t.ok(isCloexec(copy));
+  t.equal(fstatSync(copy).rdev, statSync('/dev/null').rdev, 'its stdout');
+  closeSync(copy);
+  t.throws(() => native.pidfdGetFd(pidfd, 9999), { code: 'EBADF', syscall: 'pidfd_getfd' });
   native.pidfdSendSignal(pidfd, osConstants.signals.SIGKILL);
   t.strictSame(native.waitpid(pid, 0), { pid, status: 9 });
   t.throws(() => native.pidfdSendSignal(pidfd, 9), { code: 'ESRCH' });
