@@ -18,7 +18,7 @@ import { queryPlugged } from '../qemu/virtio-mem.ts';
 import { cleanUpTask } from './clean-up.ts';
 import { shutDownOrphan } from './end-orphan.ts';
 import { readGuestFigures } from './guest-figures.ts';
-import { adoptedNics, changedAddresses, sameCards, told } from './adopted-nics.ts';
+import { adoptedNics, atBoot, changedAddresses, sameCards, told } from './adopted-nics.ts';
 import { answerDhcp } from './guest-nics.ts';
 import { leaveOrphan, orphanNow } from './leave-orphan.ts';
 import { limitVmMemory } from './limit-memory.ts';
@@ -52,6 +52,7 @@ const UNDO_MS = 10_000;
 export interface AdoptedMachine {
   readonly machine: Machine;
   readonly recorder: Recorder;
+  /** For its next boots. */
   readonly nicPlans: readonly NicPlan[];
   /** Undoes all that the record names. */
   readonly release: () => Promise<void>;
@@ -192,7 +193,7 @@ async function takeOver(
   };
   const services = undo.use(new DisposableStack());
   await pullCables(qemu.qmp, nics, limit);
-  await rejoinNics(deps, qemu, nics, limit);
+  await rejoinNics(deps, qemu, nics, signal);
   const dhcp = services.use(answerDhcp(deps, nics, spec.guestData.hostname));
   const forward = services.use(forwardPorts(deps, nics, request.netns));
   const onTold = (): void => update({ nics: nics.map(told) });
@@ -241,7 +242,7 @@ async function takeOver(
     },
     update,
   };
-  return { machine, recorder, nicPlans: nics, release, abandon: () => owned.disposeAsync() };
+  return { machine, recorder, nicPlans: nics.map(atBoot), release, abandon: () => owned.disposeAsync() };
 }
 
 /** What RAM the machine was started with and can have, which its container may ask for in other parts now. */

@@ -31,7 +31,6 @@ import { readGuestFigures } from './guest-figures.ts';
 import { answerDhcp, type GuestNics, plugNics } from './guest-nics.ts';
 import { keptPower } from './kept-power.ts';
 import { KEY_VARIABLE } from './marked-process.ts';
-import { atBoot } from './adopted-nics.ts';
 import { countedNic, type NicPlan, planNics } from './nic-plan.ts';
 import { readNicStatus } from './nic-status.ts';
 import { forwardPorts } from './port-forward.ts';
@@ -112,7 +111,7 @@ export function adoptedVm(deps: MachineDeps, request: MachineRequest, adopted: A
     request,
     names: machine.names,
     cgroup,
-    nicPlans: nicPlans.map(atBoot),
+    nicPlans,
     recorder,
     release,
     find,

@@ -9,6 +9,9 @@ import type { MachineDeps } from './machine-request.ts';
 import type { NicPlan } from './nic-plan.ts';
 import type { VmRecord } from './record.ts';
 
+/** How long QEMU may take to answer. */
+const QMP_MS = 10_000;
+
 /**
  * Whether a guest still has the TAPs that join it with its pod's namespace. They outlive the namespace's name, since a TAP's
  * open descriptor keeps the namespace it was made in, and after that QEMU keeps the one it was brought to; but anybody may
@@ -46,6 +49,8 @@ export async function rejoinNics(
   signal: AbortSignal,
 ): Promise<void> {
   const { host } = deps;
+  // Commands may take their time on a busy node, and QEMU's answers may not.
+  const answer = (): AbortSignal => AbortSignal.any([signal, AbortSignal.timeout(QMP_MS)]);
   const left = new Set<string>();
   const entered = new Set<string>();
   for (const nic of nics) {
@@ -59,12 +64,12 @@ export async function rejoinNics(
     }
     using to = host.open(nic.netns, openFlags.O_RDONLY);
     // Before the TAP is there: with the namespace's last user the TAP would go as well.
-    await holdFile(qmp, nameOf(deps, to), to.fd, { signal });
+    await holdFile(qmp, nameOf(deps, to), to.fd, { signal: answer() });
     await movePodNic(deps, nic, { from, guard: nic.guarded }, signal);
     left.add(nameOf(deps, from));
     entered.add(nameOf(deps, to));
   }
-  for (const name of left) if (!entered.has(name)) await dropFile(qmp, name, { signal });
+  for (const name of left) if (!entered.has(name)) await dropFile(qmp, name, { signal: answer() });
 }
 
 /** The same for every descriptor of a namespace. */
