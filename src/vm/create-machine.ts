@@ -107,15 +107,7 @@ export function adoptedVm(deps: MachineDeps, request: MachineRequest, adopted: A
     // The same board as before, whatever has been installed since.
     return { accel, version: spec.machine === 'q35' ? { ...version, q35: machineType } : version };
   };
-  const parts = {
-    request,
-    names: machine.names,
-    cgroup,
-    nicPlans,
-    recorder,
-    release,
-    find,
-  };
+  const parts = { request, names: machine.names, cgroup, nicPlans, recorder, release, find };
   return vmOf(deps, parts, machine, recorder.record.power);
 }
 
