@@ -6,6 +6,7 @@ import { MINIMAL_CPUS, MINIMAL_MIB, type NodeShape } from './node/plan-node.ts';
 
 /** See scripts/testbed, which starts this. */
 const USAGE = `usage: scripts/testbed run [--cpus N] [--memory MIB] [--timeout SECONDS] [--silence SECONDS] FILE…
+       scripts/testbed boots [N] [--cpus N] [--memory MIB] [--silence SECONDS]
        scripts/testbed shell [--cpus N] [--memory MIB]
        scripts/testbed build`;
 
@@ -29,17 +30,25 @@ async function main(args: string[]): Promise<number> {
     },
     allowPositionals: true,
   });
-  const [action = '', ...files] = positionals;
+  const [action = '', ...operands] = positionals;
+  const boots = action === 'boots' ? integer('boots', operands[0] ?? '40', 1) : 0;
+  const files = boots > 0 ? ['scripts/node/nested-boots.ts'] : operands;
   const shape: NodeShape = {
     cpus: integer('--cpus', values.cpus ?? '2', MINIMAL_CPUS),
     memoryMib: integer('--memory', values.memory ?? '2304', MINIMAL_MIB),
   };
   const seconds = integer('--timeout', values.timeout ?? String(FILE_SECONDS), 1);
   const silence = integer('--silence', values.silence ?? String(SILENT_SECONDS), 1);
-  if (!['run', 'shell', 'build'].includes(action) || (action === 'run') !== files.length > 0) {
+  const takes = {
+    run: files.length > 0,
+    boots: operands.length <= 1,
+    shell: files.length === 0,
+    build: files.length === 0,
+  };
+  if (!(action in takes) || !takes[action as keyof typeof takes]) {
     throw new UsageError(USAGE);
   }
-  using disks = await makeDisks({ files, seconds, silence });
+  using disks = await makeDisks({ files, seconds, silence, boots });
   if (action === 'build') return 0;
   if (action === 'shell') return await nodeShell(shape, disks);
   return await runInNode(shape, disks, { signal: stopSignal(), silence: silence + NODE_SECONDS });

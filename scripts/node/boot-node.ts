@@ -1,9 +1,9 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
+import { consoleOf, diagnoseNode, type NodeEyes } from './diagnose-node.ts';
 import type { NodeDisks } from './disks.ts';
 import { type NodeMode, type NodePort, type NodeShape, planNode } from './plan-node.ts';
 
@@ -47,18 +47,30 @@ export async function runInNode(shape: NodeShape, disks: NodeDisks, limits: Node
     undo.use(await listen(disks, 'err', (socket) => forward(socket, process.stderr))).port,
     undo.use(await listen(disks, 'status', (socket) => void (status = text(socket)))).port,
   ];
-  const consoleLog = join(disks.directory, 'console.log');
-  const qemu = startQemu({ kind: 'run', ports, consoleLog }, shape, disks, 'ignore');
-  signal.addEventListener('abort', qemu.kill);
+  const eyes: NodeEyes = {
+    monitor: join(disks.directory, 'monitor'),
+    console: join(disks.directory, 'console'),
+    consoleLog: join(disks.directory, 'console.log'),
+  };
+  const qemu = startQemu({ kind: 'run', ports, eyes }, shape, disks, 'ignore');
+  // What is found needs the console's log, which goes with us.
+  let diagnosis = Promise.resolve('');
+  const end = (): void => {
+    if (hung.signal.aborted) diagnosis = diagnoseNode(eyes).finally(qemu.kill);
+    else qemu.kill();
+  };
+  signal.addEventListener('abort', end);
   undo.defer(async () => {
-    signal.removeEventListener('abort', qemu.kill);
+    signal.removeEventListener('abort', end);
     qemu.kill();
     await qemu.ended;
   });
-  if (signal.aborted) qemu.kill();
+  if (signal.aborted) end();
 
   const ended = await qemu.ended;
-  const said = `the end of the node's console:\n${endOf(consoleLog)}`;
+  const found = await diagnosis;
+  if (found !== '') process.stderr.write(`what there was to see of the silent node:\n${found}\n`);
+  const said = `the end of the node's console:\n${consoleOf(eyes.consoleLog).slice(-4000)}`;
   if (signal.aborted) throw new Error(`${reasonOf(signal)}; ${said}`);
   const answer = /^\d+$/.exec((await status).trim());
   if (ended !== 0 || answer === null) {
@@ -66,10 +78,6 @@ export async function runInNode(shape: NodeShape, disks: NodeDisks, limits: Node
   }
   if (answer[0] !== '0') process.stderr.write(`${said}\n`);
   return Number(answer[0]);
-}
-
-function endOf(log: string): string {
-  return existsSync(log) ? readFileSync(log, 'utf8').slice(-4000) : '';
 }
 
 function reasonOf({ reason }: AbortSignal): string {
@@ -101,7 +109,7 @@ function startQemu(
   stdio: 'inherit' | 'ignore',
 ): RunningQemu {
   // Should we be killed ourselves, the kernel ends QEMU.
-  const command = ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...planNode(mode, shape, files)];
+  const command = ['--pdeathsig', 'KILL', ...files.qemu, ...planNode(mode, shape, files)];
   const child = spawn('setpriv', command, { stdio: [stdio, stdio, 'inherit'] });
   const ended = new Promise<number | string>((resolve, reject) => {
     child.on('error', reject);

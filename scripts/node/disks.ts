@@ -53,6 +53,8 @@ export interface NodeJob {
   readonly seconds: number;
   /** So many seconds without a line of a test, and it is ended. */
   readonly silence: number;
+  /** How many guests `scripts/node/nested-boots.ts` boots. */
+  readonly boots?: number;
 }
 
 /** The node's disks. Disposing removes the one that was made for this run. */
@@ -91,6 +93,7 @@ export async function makeDisks(job: NodeJob): Promise<NodeDisks> {
   const kept = undo.move();
   return {
     files: {
+      qemu: ['qemu-system-x86_64'],
       kernel: join(node, 'kernel'),
       initrd: join(node, 'initrd'),
       root: join(node, 'root.img'),
@@ -111,13 +114,14 @@ function removeLeftovers(): void {
 }
 
 /** As `scripts/node/run-job` reads it, which is a shell script. */
-function renderJob({ files, seconds, silence }: NodeJob, guest: string): string {
+function renderJob({ files, seconds, silence, boots = 0 }: NodeJob, guest: string): string {
   const quote = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
   const lines = [
     `files=(${files.map(quote).join(' ')})`,
     `seconds=${seconds}`,
     `silence=${silence}`,
     `guest=${quote(guest)}`,
+    `export VMSHIM_TESTBED_BOOTS=${boots}`,
   ];
   return `${lines.join('\n')}\n`;
 }

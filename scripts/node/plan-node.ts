@@ -1,3 +1,5 @@
+import type { NodeEyes } from './diagnose-node.ts';
+
 /** A CPU for each NUMA node. */
 export const MINIMAL_CPUS = 2;
 /** For the node itself and one small guest. */
@@ -13,7 +15,7 @@ export interface NodeShape {
 
 /** `run`: the job's output on ports, nobody at the console. `shell`: our terminal is the node's console. */
 export type NodeMode =
-  | { readonly kind: 'run'; readonly ports: readonly NodePort[]; readonly consoleLog: string }
+  | { readonly kind: 'run'; readonly ports: readonly NodePort[]; readonly eyes: NodeEyes }
   | { readonly kind: 'shell' };
 
 /** A virtio-serial port of the node, `/dev/virtio-ports/NAME` inside, and the socket that QEMU connects to outside. */
@@ -24,6 +26,8 @@ export interface NodePort {
 
 /** Files of the node; none is ever written to. */
 export interface NodeFiles {
+  /** The command that is QEMU, to which its arguments are added. */
+  readonly qemu: readonly string[];
   readonly kernel: string;
   readonly initrd: string;
   readonly root: string;
@@ -53,7 +57,7 @@ export function planNode(mode: NodeMode, { cpus, memoryMib }: NodeShape, files: 
     ...disks.flatMap((file, index) => disk(index, file)),
     ...['-device', 'virtio-rng-pci', '-device', 'virtio-serial-pci'],
     ...(mode.kind === 'run'
-      ? ['-serial', `file:${mode.consoleLog}`, ...mode.ports.flatMap(port)]
+      ? [...watched(mode.eyes), ...mode.ports.flatMap(port)]
       : ['-serial', 'mon:stdio']),
   ];
 }
@@ -75,6 +79,15 @@ function disk(index: number, file: string): string[] {
   ];
 }
 
+/** A console and a monitor that nobody is at until something is wrong. */
+function watched({ monitor, console, consoleLog }: NodeEyes): string[] {
+  return [
+    ...['-chardev', `socket,id=console,path=${console},server=on,wait=off,logfile=${consoleLog}`],
+    ...['-serial', 'chardev:console'],
+    ...['-qmp', `unix:${monitor},server=on,wait=off`],
+  ];
+}
+
 function port({ name, socket }: NodePort): string[] {
   return [
     ...['-chardev', `socket,id=${name},path=${socket}`],
@@ -89,6 +102,10 @@ function commandLine(mode: NodeMode): string {
     'nokaslr no_timer_check mitigations=off tsc=reliable',
     // A vCPU that waits by polling keeps the emulated CPU from those it waits for.
     'kvm.halt_poll_ns=0',
+    // It takes pages away from guests to see who touches them: on an emulated CPU it left guests no time to run.
+    'numa_balancing=disable',
+    // For diagnoseNode.
+    'sysrq_always_enabled unknown_nmi_panic',
     `testbed=${mode.kind}`,
   ].join(' ');
 }

@@ -11,11 +11,9 @@ const never = new AbortController().signal;
 /** A node whose QEMU is a shell script. */
 function nodeOf(t: Teardown, script: string): NodeDisks {
   const directory = tempDir(t);
-  writeFileSync(join(directory, 'qemu-system-x86_64'), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
-  const path = process.env['PATH'];
-  process.env['PATH'] = `${directory}:${path ?? ''}`;
-  t.teardown(() => (process.env['PATH'] = path));
-  const files = { kernel: '/k', initrd: '/i', root: '/r', tree: '/t', modules: '/m' };
+  const qemu = join(directory, 'qemu');
+  writeFileSync(qemu, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  const files = { qemu: [qemu], kernel: '/k', initrd: '/i', root: '/r', tree: '/t', modules: '/m' };
   return { files, directory, [Symbol.dispose]: () => undefined };
 }
 
@@ -35,7 +33,7 @@ void t.test('so is one when somebody wants us to end', async (t) => {
 void t.test('one that ends without a result shows its console', async (t) => {
   const node = nodeOf(
     t,
-    `for word; do case $word in file:*) echo 'no root disk' >"\${word#file:}" ;; esac; done; exit 3`,
+    `for word; do case $word in *logfile=*) echo 'no root disk' >"\${word#*logfile=}" ;; esac; done; exit 3`,
   );
   await t.rejects(runInNode(shape, node, { signal: never, silence: 1000 }), {
     message: /^the node ended without a result \(QEMU: 3\); the end of the node's console:\nno root disk/,

@@ -2,6 +2,7 @@ import t from 'tap';
 import { type NodeFiles, type NodeMode, planNode } from '../../../scripts/node/plan-node.ts';
 
 const files: NodeFiles = {
+  qemu: ['qemu'],
   kernel: '/k',
   initrd: '/i',
   root: '/root.img',
@@ -11,7 +12,7 @@ const files: NodeFiles = {
 const run: NodeMode = {
   kind: 'run',
   ports: [{ name: 'testbed.out', socket: '/s/out' }],
-  consoleLog: '/s/console.log',
+  eyes: { monitor: '/s/monitor', console: '/s/console', consoleLog: '/s/console.log' },
 };
 
 function values(args: readonly string[], option: string): string[] {
@@ -52,7 +53,12 @@ void t.test('a job has ports and a log, a shell has our terminal', (t) => {
   const shape = { cpus: 2, memoryMib: 2304 };
   const job = planNode(run, shape, files);
   t.match(values(job, '-append'), [/ testbed=run$/]);
-  t.same(values(job, '-serial'), ['file:/s/console.log']);
+  t.same(values(job, '-serial'), ['chardev:console']);
+  t.match(values(job, '-chardev'), [
+    'socket,id=console,path=/s/console,server=on,wait=off,logfile=/s/console.log',
+    /^socket,id=testbed\.out,/,
+  ]);
+  t.same(values(job, '-qmp'), ['unix:/s/monitor,server=on,wait=off']);
   t.ok(job.includes('virtserialport,chardev=testbed.out,name=testbed.out'));
   const shell = planNode({ kind: 'shell' }, shape, files);
   t.match(values(shell, '-append'), [/ testbed=shell$/]);
