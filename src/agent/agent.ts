@@ -2,6 +2,7 @@ import type { Config } from '../core/config.ts';
 import { describeError, VmError } from '../core/errors.ts';
 import type { Logger } from '../core/logger.ts';
 import type { Host } from '../host/host.ts';
+import { readNumaRows } from '../control/numa-rows.ts';
 import { collectOrphans } from './garbage/collect-orphans.ts';
 import { GarbageSchedule, type Outcome } from './garbage/garbage-schedule.ts';
 import { HttpServer, type ListenAddress, type Page, plain } from './http-server.ts';
@@ -11,15 +12,17 @@ import { NodePods } from './kube/node-pods.ts';
 import { type MirrorTimes, PodMirror } from './kube/pod-mirror.ts';
 import { agentMetrics } from './metrics/agent-metrics.ts';
 import { Counter } from './metrics/counters.ts';
-import { CONTENT_TYPE, renderMetrics } from './metrics/text-format.ts';
-import { readVmFacts } from './metrics/vm-facts.ts';
+import { guestMetrics } from './metrics/guest-metrics.ts';
+import { numaMetrics } from './metrics/numa-metrics.ts';
+import { CONTENT_TYPE, type Family, renderMetrics } from './metrics/text-format.ts';
+import { readVmFacts, type VmFacts } from './metrics/vm-facts.ts';
 import { vmMetrics } from './metrics/vm-metrics.ts';
 import { PodWorkers } from './pod-workers.ts';
 import { VmMirror } from './vms/vm-mirror.ts';
 
 export interface AgentParts {
   readonly host: Host;
-  readonly config: Pick<Config, 'stateDir' | 'kubeletDir'>;
+  readonly config: Pick<Config, 'stateDir' | 'kubeletDir' | 'numa'>;
   readonly cluster: Cluster;
   readonly nodeName: string;
   readonly listen: ListenAddress;
@@ -109,9 +112,22 @@ export async function startAgent(parts: AgentParts): Promise<Agent> {
     const facts = await readVmFacts(host, vms, pods.pods, signal);
     return renderMetrics([
       ...vmMetrics(facts),
+      ...guestMetrics(facts),
+      ...numa(facts),
       ...agentMetrics(parts.version, pods),
       ...Object.values(counters).map((counter) => counter.family()),
     ]);
+  }
+
+  function numa(facts: readonly VmFacts[]): Family[] {
+    try {
+      const { rows, vms } = readNumaRows(host, config, (sentence) => log.warn(sentence));
+      return numaMetrics(rows, vms, facts);
+    } catch (error) {
+      // One figure that cannot be had is no reason to have none.
+      log.warn('the memory nodes cannot be read', { error: describeError(error) });
+      return [];
+    }
   }
 
   function makeSchedule(): GarbageSchedule | undefined {

@@ -131,6 +131,22 @@ void t.test('a VM, its agent and its operator', async (t) => {
     const overhead = value('vmshim_vm_overhead_bytes');
     t.ok(overhead > 4 << 20 && overhead < 512 << 20, `overhead: ${overhead}`);
     t.ok(value('vmshim_vm_shim_memory_bytes') > 1 << 20);
+    const total = value('vmshim_guest_memory_total_bytes');
+    t.ok(total > 64 << 20 && total < 128 << 20, `the guest’s kernel has ${total}`);
+    t.ok(value('vmshim_guest_memory_available_bytes') < total);
+    t.equal(value('vmshim_vm_max_ram_bytes'), 128 << 20);
+    const nodes = (kind: string): number[] =>
+      [
+        ...metrics.matchAll(
+          new RegExp(`^vmshim_numa_node_memory_${kind}_bytes\\{node="\\d+"\\} (\\d+)$`, 'gm'),
+        ),
+      ].map(([, bytes]) => Number(bytes));
+    t.equal(
+      nodes('claimed').reduce((a, b) => a + b, 0),
+      128 << 20,
+    );
+    t.ok(nodes('limit').every((bytes) => bytes > 128 << 20));
+    t.match(metrics, /^vmshim_vm_numa_vcpus\{namespace="default",pod="a"[^}]*,node="\d+"\} 1$/m);
     t.match(
       metrics,
       /vmshim_vm_network_receive_bytes_total\{namespace="default",pod="a"[^}]*interface="eth0"\}/,

@@ -1,3 +1,4 @@
+import { parseConfig } from '../../src/core/config.ts';
 import { AGENT_TIMES, type Agent, startAgent } from '../../src/agent/agent.ts';
 import { loadCluster } from '../../src/agent/kube/cluster.ts';
 import { LinuxHost } from '../../src/host/linux-host.ts';
@@ -28,7 +29,7 @@ export async function agentLab(t: Teardown): Promise<AgentLab> {
   const start = async (): Promise<Agent> => {
     const agent = await startAgent({
       host: new LinuxHost(),
-      config: { stateDir, kubeletDir: `${stateDir}/none` },
+      config: { ...parseConfig('', 'config.toml'), stateDir, kubeletDir: `${stateDir}/none` },
       cluster: loadCluster({ kubeconfig: kube.kubeconfig }, {}),
       nodeName: 'node-1',
       listen: { host: '127.0.0.1', port: 0 },

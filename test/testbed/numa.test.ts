@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import t, { type Test } from 'tap';
-import type { NodeRow } from '../../src/control/numa-command.ts';
+import type { NodeRow } from '../../src/control/numa-rows.ts';
 import { criContainerd } from '../support/cri-containerd.ts';
 import { hostLocal } from '../support/cri-node-network.ts';
 import { CriPod } from '../support/cri-pod.ts';

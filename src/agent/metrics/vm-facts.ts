@@ -1,4 +1,4 @@
-import type { VmStatus } from '../../control/control-service.ts';
+import type { Figures, VmStatus } from '../../control/control-service.ts';
 import { absentIs } from '../../host/absent-is.ts';
 import { type BlockTraffic, readCgroupBlock } from '../../host/cgroup-block.ts';
 import { type CgroupLayout, detectCgroupLayout } from '../../host/cgroup-layout.ts';
@@ -13,6 +13,8 @@ import type { VmView } from '../vms/vm-view.ts';
 export interface VmFacts {
   readonly view: VmView;
   readonly status: VmStatus | undefined;
+  /** What QEMU and the guest tell themselves; undefined where none runs or answers. */
+  readonly figures: Figures | undefined;
   readonly pod: PodView | undefined;
   readonly cgroup: CgroupStats;
   readonly block: BlockTraffic | undefined;
@@ -20,19 +22,20 @@ export interface VmFacts {
   readonly shimBytes: number | undefined;
 }
 
-/** Measures every VM of the node: one question to each shim, a few small files of cgroupfs and /proc. */
+/** Measures every VM of the node: two questions to each shim, a few small files of cgroupfs and /proc. */
 export async function readVmFacts(
   host: Host,
   vms: VmMirror,
   pods: ReadonlyMap<string, PodView>,
   signal: AbortSignal,
 ): Promise<VmFacts[]> {
-  const statuses = await vms.statuses(signal);
+  const statuses = await vms.measures(signal);
   if (statuses.length === 0) return [];
   const layout = detectCgroupLayout(host);
-  return statuses.map(({ view, status }) => ({
+  return statuses.map(({ view, status, figures }) => ({
     view,
     status,
+    figures,
     pod: view.vm.podUid === undefined ? undefined : pods.get(view.vm.podUid),
     ...readUsage(host, layout, view),
     shimBytes: view.vm.alive === 'shim' ? readOwnMemory(host, view.vm.shim?.pid) : undefined,

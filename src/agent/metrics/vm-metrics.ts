@@ -2,8 +2,7 @@ import type { VmStatus } from '../../control/control-service.ts';
 import { POWER_STATES, type VmView } from '../vms/vm-view.ts';
 import type { Family, Sample } from './text-format.ts';
 import type { VmFacts } from './vm-facts.ts';
-
-type Labels = Readonly<Record<string, string>>;
+import { type Labels, labelsOf } from './vm-labels.ts';
 
 const NANO = 1e9;
 
@@ -30,6 +29,11 @@ export function vmMetrics(all: readonly VmFacts[]): Family[] {
     },
     gauge('vmshim_vm_vcpus', 'Virtual CPUs.', ({ status }) => status?.vcpus ?? undefined),
     gauge('vmshim_vm_ram_bytes', 'The guest’s RAM.', ({ status }) => status?.memoryBytes ?? undefined),
+    gauge(
+      'vmshim_vm_max_ram_bytes',
+      'RAM that the guest can be given while it runs.',
+      ({ status }) => status?.maxMemoryBytes ?? undefined,
+    ),
     gauge('vmshim_vm_start_time_seconds', 'When the guest was started, since the epoch.', ({ status }) =>
       status?.startedAtMs === undefined || status.startedAtMs === null || status.startedAtMs === 0
         ? undefined
@@ -108,11 +112,6 @@ function overhead({ cgroup, shimBytes = 0 }: VmFacts): number | undefined {
   if (cgroup.memory === undefined) return undefined;
   const { usage, shmem, inactiveFile } = cgroup.memory;
   return Math.max(0, usage - shmem - inactiveFile) + shimBytes;
-}
-
-/** The pod as Kubernetes knows it; a container without a pod has containerd's namespace and id alone. */
-function labelsOf({ view: { vm }, pod }: Pick<VmFacts, 'view' | 'pod'>): Labels {
-  return { namespace: pod?.namespace ?? '', pod: pod?.name ?? '', vm: vm.name, id: vm.id };
 }
 
 function describe(status: VmStatus): Labels {

@@ -1,6 +1,6 @@
 import { VmError } from '../../core/errors.ts';
 import { ControlClient } from '../../control/control-client.ts';
-import type { VmStatus } from '../../control/control-service.ts';
+import type { Figures, VmStatus } from '../../control/control-service.ts';
 import { BackOff } from '../kube/back-off.ts';
 import type { PowerRequest } from '../power/power-request.ts';
 import { type PowerAnswer, shimAnswer } from '../power/power-status.ts';
@@ -9,6 +9,8 @@ import { type PowerAnswer, shimAnswer } from '../power/power-status.ts';
 const RETRY = { first: 50, most: 2_000 };
 const RETRIES = 6;
 const ANSWER_MS = 5_000;
+/** A QEMU that hangs is not to keep Prometheus waiting, which gives up after ten seconds. */
+const FIGURES_MS = 2_000;
 
 /**
  * The connection to one VM's shim, which tells whenever the VM's state changes. When it is lost it comes back after `poke`:
@@ -52,6 +54,13 @@ export class VmLink implements AsyncDisposable {
     const client = this.#client;
     if (client === undefined) throw new VmError('Unavailable', 'the VM’s shim does not answer');
     return await client.status(AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]));
+  }
+
+  /** What QEMU and the guest have to tell. @throws VmError as status; FailedPrecondition where no QEMU runs. */
+  async figures(signal: AbortSignal): Promise<Figures> {
+    const client = this.#client;
+    if (client === undefined) throw new VmError('Unavailable', 'the VM’s shim does not answer');
+    return await client.figures(AbortSignal.any([signal, AbortSignal.timeout(FIGURES_MS)]));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,7 +1,7 @@
 import type { Logger } from '../../core/logger.ts';
 import { VmError } from '../../core/errors.ts';
 import { type NodeVm, readNodeVm } from '../../control/node-vms.ts';
-import type { VmStatus } from '../../control/control-service.ts';
+import type { Figures, VmStatus } from '../../control/control-service.ts';
 import type { Host } from '../../host/host.ts';
 import { watchDirectory } from '../../host/watch-directory.ts';
 import type { PowerRequest } from '../power/power-request.ts';
@@ -12,6 +12,13 @@ import { answering, renewed, unanswering, type VmView } from './vm-view.ts';
 /** Where the kernel has no more watches, or the directory cannot be made. */
 const LOOK_AGAIN_MS = 5_000;
 const VM_KEY = /^[0-9a-f]{20}$/;
+
+/** What one VM tells when it is asked; undefined for what its shim does not answer. */
+export interface Measures {
+  readonly view: VmView;
+  readonly status: VmStatus | undefined;
+  readonly figures: Figures | undefined;
+}
 
 interface Entry {
   view: VmView;
@@ -74,15 +81,15 @@ export class VmMirror implements AsyncDisposable {
   }
 
   /** Of all VMs whose shims answer, at this moment: for metrics. */
-  async statuses(signal: AbortSignal): Promise<{ view: VmView; status: VmStatus | undefined }[]> {
+  async measures(signal: AbortSignal): Promise<Measures[]> {
     return await Promise.all(
-      [...this.#entries.values()].map(async ({ view, link }) => ({
-        view,
-        status: await link.status(signal).catch((error: unknown) => {
-          if (VmError.is(error)) return undefined;
-          throw error;
-        }),
-      })),
+      [...this.#entries.values()].map(async ({ view, link }) => {
+        const [status, figures] = await Promise.all([
+          link.status(signal).catch(unanswered),
+          link.figures(signal).catch(unanswered),
+        ]);
+        return { view, status, figures };
+      }),
     );
   }
 
@@ -204,4 +211,8 @@ export class VmMirror implements AsyncDisposable {
 
 function nameOf(path: string): string {
   return path.slice(path.lastIndexOf('/') + 1);
+}
+
+function unanswered(error: unknown): undefined {
+  if (!VmError.is(error)) throw error;
 }
