@@ -4,8 +4,10 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { execa } from 'execa';
 import t from 'tap';
-import { controllerDir, planCgroup } from '../../src/host/cgroup-plan.ts';
+import { io } from '#wire-metrics';
+import { type CgroupDir, controllerDir, planCgroup } from '../../src/host/cgroup-plan.ts';
 import { detectCgroupLayout } from '../../src/host/cgroup-layout.ts';
 import { LinuxHost } from '../../src/host/linux-host.ts';
 import { type RunningShim, ShimClient } from '../support/shim-client.ts';
@@ -50,6 +52,38 @@ void t.test('limit_memory = false leaves the cgroup without one', async (t) => {
   await shims.remove(shim);
 });
 
+void t.test('a page cache that the node can take back is no part of the working set', async (t) => {
+  const shims = await ShimClient.make(t);
+  const shim = await shims.shim('cached');
+  await shim.task.create({ id: 'cached', bundle: shim.bundle });
+  const before = await workingSet(shim);
+  // As a QEMU that reads and writes a disk through the node's page cache.
+  const write =
+    'echo $$ >"$1/cgroup.procs" && exec dd if=/dev/zero of="$2" bs=1M count=48 conv=fsync status=none';
+  await execa('sh', ['-c', write, 'sh', memoryDir(shims, 'cached').dir, join(shims.directory, 'written')]);
+  const after = await workingSet(shim);
+  t.ok(
+    after.usage - before.usage > 40 * MIB,
+    `the cgroup is charged ${(after.usage - before.usage) / MIB} MiB`,
+  );
+  const grown = after.workingSet - before.workingSet;
+  t.ok(grown < 8 * MIB, `of which ${grown / MIB} MiB are in use`);
+  t.ok(before.workingSet > 8 * MIB, 'QEMU itself is');
+  await shims.remove(shim);
+});
+
+/** As kubelet and containerd's CRI plugin work it out: what is used, but for file pages that nobody has used of late. */
+async function workingSet({ task, id }: RunningShim): Promise<{ usage: number; workingSet: number }> {
+  const { stats } = await task.stats({ id });
+  const value = stats?.value ?? new Uint8Array();
+  const { v1, v2 } = io.containerd.cgroups;
+  const [usage, inactive] =
+    stats?.typeUrl === 'io.containerd.cgroups.v1.Metrics'
+      ? [v1.Metrics.decode(value).memory?.usage?.usage, v1.Metrics.decode(value).memory?.totalInactiveFile]
+      : [v2.Metrics.decode(value).memory?.usage, v2.Metrics.decode(value).memory?.inactiveFile];
+  return { usage: usage ?? 0, workingSet: Math.max(0, (usage ?? 0) - (inactive ?? 0)) };
+}
+
 interface Limit {
   /** Infinity where there is none. */
   read(): number;
@@ -57,10 +91,14 @@ interface Limit {
   write(bytes: number): void;
 }
 
+function memoryDir(shims: ShimClient, id: string): CgroupDir {
+  const cgroup = planCgroup(detectCgroupLayout(new LinuxHost()), `/${shims.namespace}/${id}`, id);
+  return controllerDir(cgroup, 'memory')!;
+}
+
 /** The memory limit of a VM's cgroup. */
 function memoryLimit(shims: ShimClient, id: string): Limit {
-  const cgroup = planCgroup(detectCgroupLayout(new LinuxHost()), `/${shims.namespace}/${id}`, id);
-  const { dir, hierarchy } = controllerDir(cgroup, 'memory')!;
+  const { dir, hierarchy } = memoryDir(shims, id);
   const [limit, usage] =
     hierarchy.version === 1
       ? ['memory.limit_in_bytes', 'memory.usage_in_bytes']
