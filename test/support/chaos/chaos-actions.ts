@@ -4,6 +4,7 @@ import { collectEverything, restoreImage } from './collectors.ts';
 import { type ChaosNode, signal } from './chaos-node.ts';
 import type { Boots } from './guest-model.ts';
 import { rebootNode } from './node-reboot.ts';
+import { anew, type Effect, POWER, type Powers, type PowerVerb } from './power-model.ts';
 import type { Random } from './random.ts';
 
 /** Seconds: more than the guest takes to power off on a busy machine. */
@@ -13,6 +14,8 @@ const GRACE = 60;
 export interface Scene {
   readonly chaos: ChaosNode;
   readonly vm: ChaosVm;
+  /** What the VM may have been before it. */
+  readonly before: Powers;
   readonly random: Random;
   readonly vms: readonly ChaosVm[];
 }
@@ -25,12 +28,43 @@ export interface Action {
   readonly boots: Boots;
   /** The same for the guests of the others; `never` without it. */
   readonly others?: Boots;
+  /** What it means for the power of its VM; without it, what booting means. */
+  readonly power?: Effect;
+  /** Whether it is somebody else than kubelet who starts the guest. */
+  readonly starts?: boolean;
   /** Whether it may come while another action is under way. */
   readonly besides?: boolean;
   /** Whether it ends containerd, which two cannot do at once. */
   readonly containerd?: boolean;
   readonly run: (scene: Scene) => Promise<void>;
 }
+
+/** An operator's `vmctl`; what makes no sense in the VM's state is refused, and has to be. */
+function power(verb: PowerVerb, options: (random: Random) => readonly string[] = () => []): Action {
+  const effect = POWER[verb];
+  return {
+    fault: false,
+    boots: 'may',
+    power: effect,
+    starts: ['start', 'reset', 'reboot'].includes(verb),
+    besides: verb === 'stop' || verb === 'reset' || verb === 'pause',
+    run: async ({ chaos, vm, before, random }) => {
+      // While something else is done to it, it may be what it is not as far as we know.
+      const refused = [...before].every((before) => effect(before) === undefined);
+      const asked = chaos.vmctl(verb, vm.pod.container ?? '', ...options(random));
+      if (!refused) await asked;
+      else if (
+        await asked.then(
+          () => true,
+          () => false,
+        )
+      )
+        throw new Error(`${verb} was not refused`);
+    },
+  };
+}
+
+const grace = (random: Random): readonly string[] => ['--grace', String(random.pick([1, 10, GRACE]))];
 
 const some = (random: Random, milliseconds: number): Promise<void> => delay(random.below(milliseconds));
 
@@ -58,11 +92,18 @@ export const actions = {
   'delete for good, and create another': {
     fault: false,
     boots: 'must',
+    power: anew,
     run: async ({ chaos, vm }) => {
       await vm.replace();
       await chaos.vmctl('gc', '--grace', '0s');
     },
   },
+  'vmctl stop': power('stop', (random) => random.pick([['--force'], grace(random)])),
+  'vmctl start': power('start'),
+  'vmctl reset': power('reset'),
+  'vmctl reboot': power('reboot', grace),
+  'vmctl pause': power('pause'),
+  'vmctl resume': power('resume'),
   'concurrent delete': {
     fault: true,
     boots: 'must',

@@ -1,4 +1,4 @@
-import { existsSync, globSync } from 'node:fs';
+import { existsSync, globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { LinuxHost } from '../../../src/host/linux-host.ts';
@@ -12,6 +12,7 @@ import { type ExitLedger, missingExits, NO_EXITS, noteDeafness, noteEvent } from
 import { ExitWatch } from './exit-watch.ts';
 import type { ChaosVm } from './chaos-vm.ts';
 import { nodeVmctl } from './node-vmctl.ts';
+import type { Power } from './power-model.ts';
 
 const EXIT_EVENT_MS = 10_000;
 
@@ -103,6 +104,25 @@ export class ChaosNode {
     return existsSync(path) ? readRecord(new LinuxHost(), path)?.qemu?.pid : undefined;
   }
 
+  /** What the VM's shim says; undefined where there is none to say it, or while the VM is on its way. */
+  async power({ pod }: ChaosVm): Promise<Power | undefined> {
+    try {
+      const status = JSON.parse(await this.vmctl('status', pod.container ?? '', '--json')) as object;
+      const said = 'powerState' in status ? status.powerState : undefined;
+      return said === 'on' || said === 'off' || said === 'paused' ? said : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Every QEMU that carries the mark of the VM, as text. */
+  qemusOf({ pod }: ChaosVm): string[] {
+    const { key } = vmNames(join(this.node.containerd.directory, 'vms'), 'k8s.io', pod.container ?? '');
+    return processesOf(this.node.containerd.directory)
+      .filter(({ pid, command }) => command.includes('qemu-system') && environment(pid).includes(key))
+      .map(({ pid }) => `pid ${pid}`);
+  }
+
   /** Pids of the shims of a pod, by the arguments that containerd gave them. */
   shims({ pod }: ChaosVm): number[] {
     return this.#processes((command) => pod.sandbox !== undefined && command.includes(`-id ${pod.sandbox} `));
@@ -150,6 +170,14 @@ export class ChaosNode {
     return processesOf(this.node.containerd.directory)
       .filter(({ command }) => command.includes('shim.cjs') && wanted(command))
       .map(({ pid }) => pid);
+  }
+}
+
+function environment(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/environ`, 'latin1');
+  } catch {
+    return '';
   }
 }
 

@@ -10,8 +10,8 @@ import { ChaosNode } from './chaos-node.ts';
 import type { ChaosReport } from './chaos-report.ts';
 import { type ChaosCourt, ChaosVm } from './chaos-vm.ts';
 import { judgeExits, noteEnd, noteStart } from './exit-ledger.ts';
-import type { Boots } from './guest-model.ts';
 import { StuckError } from './kept-pod.ts';
+import { effectOf } from './power-model.ts';
 import { Random } from './random.ts';
 
 /** How long things may take to go away after the last pod was removed. */
@@ -23,12 +23,17 @@ export interface ChaosPlan {
   readonly seed: number;
   readonly seconds: number;
   readonly vms: number;
+  /** How many steps, where that is to be what ends it. */
+  readonly steps?: number;
+  /** What may be done; everything without it. */
+  readonly only?: readonly ActionName[];
 }
 
-type ActionName = keyof typeof actions;
+export type ActionName = keyof typeof actions;
 const TABLE: Readonly<Record<ActionName, Action>> = actions;
 const NAMES = Object.keys(actions) as ActionName[];
-const BESIDES = NAMES.filter((name) => TABLE[name].besides === true);
+/** Steps for which an operator leaves a VM off or paused. */
+const OFF_STEPS = 2;
 
 /** What is done in one step, decided by the seed alone. */
 interface Step {
@@ -39,16 +44,17 @@ interface Step {
 }
 
 /** All actions in one order, then all in another, for ever; every third with something else in the middle of it. */
-export function* planSteps(random: Random, vms: number): Generator<Step, never> {
+export function* planSteps(random: Random, vms: number, names = NAMES): Generator<Step, never> {
+  const besides = names.filter((name) => TABLE[name].besides === true);
   for (;;) {
-    for (const name of random.shuffle(NAMES)) {
+    for (const name of random.shuffle(names)) {
       const vm = random.below(vms);
       const { containerd = false } = TABLE[name];
-      const fit = BESIDES.filter(
+      const fit = besides.filter(
         (other) => other !== name && !(containerd && TABLE[other].containerd === true),
       );
-      const besides = { name: random.pick(fit), vm: random.below(vms), after: random.below(1500) };
-      yield { name, vm, besides: random.below(3) === 0 ? besides : undefined };
+      const other = { name: random.pick(fit), vm: random.below(vms), after: random.below(1500) };
+      yield { name, vm, besides: random.below(3) === 0 ? other : undefined };
     }
   }
 }
@@ -70,8 +76,12 @@ class ChaosRun {
   readonly #chaos: ChaosNode;
   readonly #plan: ChaosPlan;
   readonly #say: (line: string) => void;
+  readonly #steps: Generator<Step, never>;
+  /** Apart from that of the steps: how often it is asked depends on what is found. */
   readonly #random: Random;
   readonly #vms: readonly ChaosVm[];
+  /** Steps for which a VM was not on. */
+  readonly #offFor = new Map<ChaosVm, number>();
   readonly #began = performance.now();
   readonly #findings: string[] = [];
   readonly #counts: Record<string, number> = {};
@@ -82,9 +92,10 @@ class ChaosRun {
   constructor(chaos: ChaosNode, plan: ChaosPlan, say: (line: string) => void) {
     this.#chaos = chaos;
     this.#plan = plan;
-    this.#random = new Random(plan.seed);
+    this.#steps = planSteps(new Random(plan.seed), plan.vms, [...(plan.only ?? NAMES)]);
+    this.#random = new Random(plan.seed ^ 0x5ca1e);
     const names = Array.from({ length: plan.vms }, (_, n) => `chaos-${n}`);
-    this.#vms = names.map((name, n) => new ChaosVm(chaos.node, name, plan.seed + n, this.#court()));
+    this.#vms = names.map((name, n) => new ChaosVm(chaos, name, plan.seed + n, this.#court()));
     this.#say = (line) => say(`${this.#seconds().toFixed(1)} s: ${line}`);
   }
 
@@ -92,9 +103,9 @@ class ChaosRun {
     let left: string[] = [];
     try {
       await this.#settleAll();
-      for (const step of planSteps(this.#random, this.#vms.length)) {
-        if (this.#seconds() >= this.#plan.seconds) break;
-        await this.#take(step);
+      for (let n = 0; n < (this.#plan.steps ?? Infinity) && this.#seconds() < this.#plan.seconds; n++) {
+        await this.#take(this.#steps.next().value);
+        await this.#switchOn(OFF_STEPS);
       }
     } catch (error) {
       if (!(error instanceof StuckError)) throw error;
@@ -116,23 +127,40 @@ class ChaosRun {
     await this.#settleAll();
   }
 
+  /** An operator switches on what has been off, and lets go on what has been paused, for more than so many steps. */
+  async #switchOn(patience: number): Promise<void> {
+    for (const [index, vm] of this.#vms.entries()) {
+      const [power = 'on'] = vm.powers;
+      const steps = power === 'on' ? 0 : (this.#offFor.get(vm) ?? 0) + 1;
+      this.#offFor.set(vm, steps);
+      if (power === 'on' || steps <= patience) continue;
+      const name = power === 'off' ? 'vmctl start' : 'vmctl resume';
+      await this.#take({ name, vm: index, besides: undefined });
+    }
+  }
+
   /** @param alone whether nothing else can make it fail. */
   async #act(name: ActionName, index: number, alone: boolean): Promise<void> {
     const action = TABLE[name];
     const vm = this.#vm(index);
-    const bootsOf = (one: ChaosVm): Boots => (one === vm ? action.boots : (action.others ?? 'never'));
     this.#counts[name] = (this.#counts[name] ?? 0) + 1;
+    const before = vm.powers;
     // What fails may or may not have happened.
-    for (const one of this.#vms) one.expect(bootsOf(one) === 'must' ? 'may' : bootsOf(one));
+    const done = this.#vms.map((one) =>
+      one === vm
+        ? one.begin(action.power ?? effectOf(action.boots), action.starts ?? false)
+        : one.begin(effectOf(action.others ?? 'never'), false),
+    );
     const scene: Scene = {
       chaos: this.#chaos,
       vm,
+      before,
       random: new Random(this.#random.below(2 ** 31)),
       vms: this.#vms,
     };
     try {
       await action.run(scene);
-      for (const one of this.#vms) one.expect(bootsOf(one));
+      for (const end of done) end(alone);
     } catch (error) {
       if (error instanceof StuckError) throw error;
       if (alone) this.#violation(`${name} failed: ${String(error)}`);
@@ -150,6 +178,7 @@ class ChaosRun {
     this.#doing = 'the end';
     try {
       if (this.#findings.length === 0) {
+        await this.#switchOn(0);
         await Promise.all(this.#vms.map((_, index) => this.#act('delete and create', index, true)));
         await this.#settleAll();
       }

@@ -1,9 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { CriNode } from '../cri-containerd.ts';
 import { patience } from '../machine-traits.ts';
+import type { ChaosNode } from './chaos-node.ts';
 import { GuestLog } from './guest-log.ts';
 import {
-  type Boots,
   countStart,
   expectBoots,
   type GuestModel,
@@ -13,6 +12,7 @@ import {
   settle,
 } from './guest-model.ts';
 import { KeptPod, type PodObserver, StuckError } from './kept-pod.ts';
+import { apply, applyPerhaps, type Effect, NEW_VM, type Power, type Powers } from './power-model.ts';
 
 /** Longer than a guest takes to boot on a busy machine, and to write again after anything else. */
 const SILENT_MS = patience(300_000);
@@ -21,6 +21,8 @@ const LOOK_MS = 50;
 const LOOKS_PER_SYNC = 10;
 /** Generations by which a guest proves that it goes on. */
 const PROOF = 3;
+/** In which a guest that runs says something even on a busy machine, and most of what it said before has arrived. */
+const STILL_MS = 500;
 
 /** Where violations and the ends of containers are told. */
 export interface ChaosCourt {
@@ -31,18 +33,19 @@ export interface ChaosCourt {
 
 /** A pod, its guest, and what must hold for it. */
 export class ChaosVm {
-  readonly #node: CriNode;
+  readonly #chaos: ChaosNode;
   readonly #name: string;
   readonly #seed: number;
   readonly #court: ChaosCourt;
   #pod: KeptPod;
   #log = new GuestLog();
   #model: GuestModel = NEW_GUEST;
+  #powers: Powers = NEW_VM;
   /** Of the guests before this one. */
   #before = { boots: 0, verified: 0 };
 
-  constructor(node: CriNode, name: string, seed: number, court: ChaosCourt) {
-    this.#node = node;
+  constructor(chaos: ChaosNode, name: string, seed: number, court: ChaosCourt) {
+    this.#chaos = chaos;
     this.#name = name;
     this.#seed = seed;
     this.#court = court;
@@ -71,10 +74,31 @@ export class ChaosVm {
     this.#pod = this.#newPod();
     this.#log = new GuestLog();
     this.#model = NEW_GUEST;
+    this.#powers = NEW_VM;
   }
 
-  /** What is about to be done boots the guest, or does not. */
-  expect(boots: Boots): void {
+  /** What it may be now. */
+  get powers(): Powers {
+    return this.#powers;
+  }
+
+  /**
+   * Something is about to be done to it, which may fail half-way.
+   * @param starts whether it is a start that kubelet does not do.
+   * @returns what is to be called when it is done: `alone` where nothing else was done meanwhile.
+   */
+  begin(effect: Effect, starts: boolean): (alone: boolean) => void {
+    const before = this.#powers;
+    this.#expect(applyPerhaps(before, effect));
+    if (starts) this.#model = countStart(this.#model);
+    return (alone) => {
+      const { powers } = applyPerhaps(this.#powers, effect);
+      this.#expect(alone ? apply(before, effect) : { ...apply(powers, effect), powers });
+    };
+  }
+
+  #expect({ powers, boots }: ReturnType<typeof apply>): void {
+    this.#powers = powers;
     this.#model = expectBoots(this.#model, boots);
   }
 
@@ -90,17 +114,28 @@ export class ChaosVm {
     return this.#model.flushed;
   }
 
-  /** Does what kubelet does until the guest writes on, and judges whether it booted. */
+  /**
+   * Does what kubelet does until the container runs and the VM has the power that it should have: a guest that is on writes,
+   * and is judged by whether it booted; of one that is off there is no QEMU; one that is paused says nothing.
+   */
   async settle(): Promise<void> {
     const before = this.look();
     const deadline = Date.now() + SILENT_MS;
     for (let looks = 0; ; looks++) {
       // A container that runs as far as anybody knows may be one whose shim was killed just now.
-      if (looks % LOOKS_PER_SYNC === 0) await this.pod.run();
-      if (this.look() >= before + PROOF && !this.#bootIsDue()) break;
+      if (looks % LOOKS_PER_SYNC === 0) {
+        await this.pod.run();
+        if (!this.#isOn()) this.#judgePower(await this.#chaos.power(this));
+        if ([...this.#powers].join() === 'off') {
+          this.#judgeOff();
+          return;
+        }
+        if ([...this.#powers].join() === 'paused' && (await this.#standsStill())) return;
+      }
+      if (this.look() >= before + PROOF && this.#isOn() && !this.#bootIsDue()) break;
       if (Date.now() > deadline)
         throw new StuckError(
-          `${this.pod.name}: its container runs and its guest, in boot ${this.#model.boot}, says nothing new`,
+          `${this.pod.name}: its container runs and its guest, in boot ${this.#model.boot}, says nothing new, or does not stand still; it may be ${[...this.#powers].join(' or ')}`,
         );
       await delay(LOOK_MS);
     }
@@ -111,6 +146,7 @@ export class ChaosVm {
 
   /** Waits until the guest has flushed so many generations more, without touching the pod. @returns whether it did. */
   async writes(generations: number, withinMs: number): Promise<boolean> {
+    if (!this.#powers.has('on')) return false;
     const before = this.look();
     const deadline = Date.now() + withinMs;
     while (this.look() < before + generations) {
@@ -120,6 +156,32 @@ export class ChaosVm {
     return true;
   }
 
+  #isOn(): boolean {
+    return this.#powers.size === 1 && this.#powers.has('on');
+  }
+
+  /** @param found undefined while it is on its way. */
+  #judgePower(found: Power | undefined): void {
+    if (found === undefined) return;
+    if (!this.#powers.has(found))
+      this.#court.violation(`${this.pod.name} is ${found}, it should be ${[...this.#powers].join(' or ')}`);
+    this.#powers = new Set([found]);
+  }
+
+  #judgeOff(): void {
+    const qemus = this.#chaos.qemusOf(this);
+    if (qemus.length > 0)
+      this.#court.violation(`${this.pod.name} is off and has a QEMU: ${qemus.join(', ')}`);
+    this.look();
+  }
+
+  /** One that boots or goes on before it is asked to says so in its log. */
+  async #standsStill(): Promise<boolean> {
+    const before = this.look();
+    await delay(STILL_MS);
+    return this.look() === before;
+  }
+
   /** What is still in the log may be of the boot that ended. */
   #bootIsDue(): boolean {
     const { boots, boot, settledBoot } = this.#model;
@@ -127,7 +189,7 @@ export class ChaosVm {
   }
 
   #newPod(): KeptPod {
-    return new KeptPod(this.#node, this.#name, this.#seed, {
+    return new KeptPod(this.#chaos.node, this.#name, this.#seed, {
       starting: (_, log) => {
         this.#model = countStart(this.#model);
         this.#log.follow(log);
