@@ -36,7 +36,7 @@ async function main(disk: string | undefined, userData: string | undefined): Pro
     await containerd.start();
     say(`importing ${image.name}`);
     await containerd.ctr('images', 'import', image.archive);
-    const seen = await runVm(containerd, image, userData);
+    const { status, seen } = await runVm(containerd, image, userData);
     if (seen !== undefined) printTimeline(seen);
     const left = await leaks(directory);
     say(
@@ -44,7 +44,7 @@ async function main(disk: string | undefined, userData: string | undefined): Pro
         ? 'nothing is left: no process, mount, cgroup, socket or file'
         : `left behind:\n${left.join('\n')}`,
     );
-    return left.length;
+    return left.length === 0 ? status : 1;
   } finally {
     await containerd.stop();
     containerd.removeCgroups();
@@ -63,6 +63,13 @@ async function packImage(disk: string | undefined, directory: string): Promise<D
   return status === 0 ? image : undefined;
 }
 
+interface Ended {
+  /** `ctr`'s: the task's own, or why there was none. */
+  readonly status: number;
+  /** Undefined for a guest that nobody has seen up. */
+  readonly seen: Seen | undefined;
+}
+
 interface Seen {
   readonly status: VmStatus;
   /** Milliseconds since the epoch. */
@@ -70,11 +77,7 @@ interface Seen {
 }
 
 /** Runs the VM in the foreground, as a user does, and watches it from the side. */
-async function runVm(
-  containerd: Containerd,
-  image: DemoImage,
-  userData: string | undefined,
-): Promise<Seen | undefined> {
+async function runVm(containerd: Containerd, image: DemoImage, userData: string | undefined): Promise<Ended> {
   const terminal = process.stdin.isTTY && process.stdout.isTTY;
   // A pod would have it from a Secret; a file is mounted in the same way.
   const mount = `type=bind,src=${resolve(userData ?? '')},dst=/vmshim/guest-data/user-data,options=rbind:ro`;
@@ -105,7 +108,7 @@ async function runVm(
   events.kill();
   process.stdout.write('\n');
   say(`the VM has ended with status ${status ?? 'unknown'}`);
-  return await watched;
+  return { status: status ?? 1, seen: await watched };
 }
 
 /** Rejects where the events end before one of the task's. */
