@@ -106,7 +106,8 @@ export class ChaosVm {
   look(): number {
     for (const line of this.#log.news()) {
       const said = parseSaid(line);
-      if (said === undefined) continue;
+      // What a guest does while its QEMU ends comes to nothing, and need not.
+      if (said === undefined || (said.t === 'failed' && this.#powers.has('off'))) continue;
       const { model, violations } = hear(this.#model, said);
       this.#model = model;
       for (const text of violations) this.#court.violation(`${this.pod.name}: ${text}`);
