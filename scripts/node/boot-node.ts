@@ -18,7 +18,10 @@ export async function nodeShell(shape: NodeShape, disks: NodeDisks): Promise<num
 /** When a node has to end without a result. */
 export interface NodeLimits {
   readonly signal: AbortSignal;
-  /** So many seconds without a word of the job, the boot included, and the node has hung: the job ends silent tests itself. */
+  /**
+   * So many seconds without a word or a pulse of the job, the boot included, and the node has hung. It has a pulse of ten
+   * seconds; a test that is silent is the job's to end.
+   */
   readonly silence: number;
 }
 
@@ -45,6 +48,7 @@ export async function runInNode(shape: NodeShape, disks: NodeDisks, limits: Node
   const ports = [
     undo.use(await listen(disks, 'out', (socket) => forward(socket, process.stdout))).port,
     undo.use(await listen(disks, 'err', (socket) => forward(socket, process.stderr))).port,
+    undo.use(await listen(disks, 'pulse', (socket) => void socket.on('data', () => silent.refresh()))).port,
     undo.use(await listen(disks, 'status', (socket) => void (status = text(socket)))).port,
   ];
   const eyes: NodeEyes = {
