@@ -76,7 +76,10 @@ export function openRbd(
   return { kind: 'rbd', spec, target, readOnly, path, identity, fd, conf, key };
 }
 
-/** One name in two clusters is taken for one image: refused too often rather than written twice. */
+/**
+ * One name in two clusters is taken for one image: refused too often rather than written twice. Monitors would not tell them
+ * apart, as two disks may name different ones of the same cluster; its fsid is known only to who has asked it.
+ */
 export function rbdIdentity(source: RbdImage): string {
   return `rbd:${imageName(source)}`;
 }
