@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { closeSync, ftruncateSync, mkdtempSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { fioInitrd, guest } from '../../support/guest.ts';
 import { vmctl } from '../../support/vm-image.ts';
@@ -8,6 +8,8 @@ const MIB = 2 ** 20;
 /** What of the disk has data in the image; all that lies behind is empty. */
 export const BASE_MIB = 128;
 const DISK_MIB = 1024;
+/** Size of a volume beside it. */
+export const VOLUME_MIB = 128;
 export const BENCH_IMAGE = 'example.test/disk-bench:1';
 
 export interface BenchImage {
@@ -27,19 +29,30 @@ export async function benchImage(directory: string): Promise<BenchImage> {
   const [raw, qcow2, archive] = ['disk.raw', 'disk.qcow2', 'image.tar'].map((name) =>
     join(directory, name),
   ) as [string, string, string];
-  const fd = openSync(raw, 'w');
-  const chunk = Buffer.alloc(MIB);
-  for (let i = 0; i < BASE_MIB; i++) {
-    // No sector is all zeroes, or it would not be in the image.
-    for (let at = 0; at < MIB; at += 512) chunk.writeUInt32LE(1 + i * MIB + at, at);
-    writeSync(fd, chunk);
-  }
-  ftruncateSync(fd, DISK_MIB * MIB);
-  closeSync(fd);
+  writeData(raw, BASE_MIB, DISK_MIB);
   execFileSync('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', raw, qcow2]);
   const files = ['--kernel', kernel, '--initrd', initrd, '--compress', 'none'];
   execFileSync(vmctl, ['image', 'pack', qcow2, '--name', BENCH_IMAGE, ...files, '--output', archive], {
     stdio: 'ignore',
   });
   return { kernel, initrd, cmdline, qcow2, archive };
+}
+
+/** A directory with a volume's `disk.img`, for one side. @returns the file. */
+export function benchVolume(directory: string, side: string): string {
+  const path = join(mkdtempSync(join(directory, `volume-${side}-`)), 'disk.img');
+  writeData(path, VOLUME_MIB, VOLUME_MIB);
+  return path;
+}
+
+function writeData(path: string, dataMib: number, sizeMib: number): void {
+  const fd = openSync(path, 'w');
+  const chunk = Buffer.alloc(MIB);
+  for (let i = 0; i < dataMib; i++) {
+    // No sector is all zeroes, or it would not be in the image.
+    for (let at = 0; at < MIB; at += 512) chunk.writeUInt32LE(1 + i * MIB + at, at);
+    writeSync(fd, chunk);
+  }
+  ftruncateSync(fd, sizeMib * MIB);
+  closeSync(fd);
 }

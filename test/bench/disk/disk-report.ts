@@ -15,12 +15,13 @@ export function figures({ traffic, prepare, loadBefore }: DiskResults): Record<s
   const all = {
     disk_read_vs_raw: ratioOf(traffic, 'read'),
     disk_write_vs_raw: ratioOf(traffic, 'write'),
+    volume_vs_raw: ratioOf(traffic, 'volume'),
     prepare_ms: prepare.both.median,
     prepare_disk_ms: prepare.disk.median,
     prepare_drive_ms: prepare.drive.median,
     ...Object.fromEntries(
       JOB_NAMES.flatMap((name) => {
-        const { ours, raw } = traffic[name];
+        const { ours, raw } = traffic.samples[name];
         const unit = JOBS[name].unit === 'IOPS' ? 'iops' : 'mib';
         return [
           [`${name}_${unit}`, ours.median],
@@ -38,7 +39,7 @@ export function figures({ traffic, prepare, loadBefore }: DiskResults): Record<s
 export function table(results: DiskResults): string {
   const { traffic, prepare, loadBefore } = results;
   const rows = JOB_NAMES.map((name) => {
-    const { ours, raw } = traffic[name];
+    const { ours, raw } = traffic.samples[name];
     return [
       `${name.replaceAll('_', ' ')}, ${JOBS[name].unit}`,
       ours.median.toFixed(0),
@@ -48,10 +49,11 @@ export function table(results: DiskResults): string {
   });
   const { disk, drive, both } = prepare;
   return [
-    `${cpus().length} CPUs (${cpus()[0]?.model ?? 'unknown'}), TCG, load ${loadBefore.toFixed(2)} before and ${(loadavg()[0] ?? 0).toFixed(2)} after; medians of ${traffic.read_1m_qd16.ours.count} rounds`,
+    `${cpus().length} CPUs (${cpus()[0]?.model ?? 'unknown'}), TCG, load ${loadBefore.toFixed(2)} before and ${(loadavg()[0] ?? 0).toFixed(2)} after; medians of ${traffic.samples.read_1m_qd16.ours.count} rounds`,
     '',
     ...layOut([['fio in the guest', 'ours', 'QEMU by hand', 'ratio'], ...rows]),
     `reading ${ratioOf(traffic, 'read').toFixed(2)}, writing ${ratioOf(traffic, 'write').toFixed(2)} of QEMU by hand (geometric means), aim 1.00`,
+    `the volume ${ratioOf(traffic, 'volume').toFixed(2)}, with cache=${traffic.volumeModes.cache} and aio=${traffic.volumeModes.aio} on both sides`,
     '',
     ...layOut([
       ['of a start, ms (min / median)', ''],
@@ -63,7 +65,7 @@ export function table(results: DiskResults): string {
 }
 
 function ratio(traffic: DiskTraffic, name: JobName): number {
-  return traffic[name].ours.median / traffic[name].raw.median;
+  return traffic.samples[name].ours.median / traffic.samples[name].raw.median;
 }
 
 function ratioOf(traffic: DiskTraffic, kind: DiskJob['kind']): number {

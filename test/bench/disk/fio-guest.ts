@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { createCgroup, joinCgroup, removeCgroup } from '../../../src/host/cgroup.ts';
 import { detectCgroupLayout } from '../../../src/host/cgroup-layout.ts';
 import { planCgroup } from '../../../src/host/cgroup-plan.ts';
@@ -19,6 +19,12 @@ export interface FioResult {
   readonly iops: number;
 }
 
+/** How a volume is opened: `none` is past the host's page cache. */
+export interface VolumeModes {
+  readonly cache: string;
+  readonly aio: string;
+}
+
 /** A guest that has booted, with its console. */
 export class FioGuest {
   readonly #console: ExpectText;
@@ -29,8 +35,13 @@ export class FioGuest {
     this.#type = type;
   }
 
-  /** A VM of this shim under containerd: an overlay, made by the product, over the disk of an image. */
-  static async ours(scope: BenchScope, containerd: Containerd, { cmdline }: BenchImage): Promise<FioGuest> {
+  /** A VM of this shim under containerd: an overlay, made by the product, over the disk of an image, and a volume. */
+  static async ours(
+    scope: BenchScope,
+    containerd: Containerd,
+    { cmdline }: BenchImage,
+    volume: string,
+  ): Promise<{ readonly guest: FioGuest; readonly volumeModes: VolumeModes }> {
     const annotations = {
       'vmshim.io/memory': `${MEMORY_MIB}Mi`,
       'vmshim.io/cpus': '1',
@@ -39,21 +50,31 @@ export class FioGuest {
       'vmshim.io/initrd': '/boot/initrd.img',
       'vmshim.io/cmdline': cmdline,
     };
-    const run = await ctrRun(containerd, 'fio', { image: BENCH_IMAGE, annotations });
+    const flags = ['--mount', `type=bind,src=${dirname(volume)},dst=/data,options=rbind:rw`];
+    const run = await ctrRun(containerd, 'fio', { image: BENCH_IMAGE, annotations, flags });
     scope.defer(async () => {
       run.type('poweroff');
       await run.exited;
     });
-    return await FioGuest.#booted(run.console, (line) => {
+    const guest = await FioGuest.#booted(run.console, (line) => {
       run.type(line);
     });
+    const status = (await containerd.vmctl('status', 'fio')).stdout;
+    const [, cache, aio] = /disk +data: .*, cache (\w+), aio (\w+)$/m.exec(status) ?? [];
+    if (cache === undefined || aio === undefined) throw new Error(`vmctl status names no volume: ${status}`);
+    return { guest, volumeModes: { cache, aio } };
   }
 
   /**
-   * QEMU as one starts it by hand: an overlay of `qemu-img create` over the same disk, with the same cache and aio. It gets a
-   * cgroup beside that of ours, or what else a busy machine does would take CPU from the one and not from the other.
+   * QEMU as one starts it by hand: an overlay of `qemu-img create` over the same disk, and a volume, both with the same cache and
+   * aio. It gets a cgroup beside that of ours, or what else a busy machine does would take CPU from the one and not from the other.
    */
-  static async raw(scope: BenchScope, directory: string, image: BenchImage): Promise<FioGuest> {
+  static async raw(
+    scope: BenchScope,
+    directory: string,
+    image: BenchImage,
+    volume: VolumeModes & { readonly path: string },
+  ): Promise<FioGuest> {
     const overlay = join(directory, 'raw-overlay.qcow2');
     execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', image.qcow2, '-F', 'qcow2', overlay]);
     const args = [
@@ -62,6 +83,9 @@ export class FioGuest {
       ...['-kernel', image.kernel, '-initrd', image.initrd, '-append', image.cmdline],
       ...['-drive', `file=${overlay},format=qcow2,if=none,id=disk,cache=writeback,aio=threads`],
       ...['-device', 'virtio-blk-pci,drive=disk'],
+      '-drive',
+      `file=${volume.path},format=raw,if=none,id=volume,cache=${volume.cache},aio=${volume.aio}`,
+      ...['-device', 'virtio-blk-pci,drive=volume'],
     ];
     const qemu = spawn('qemu-system-x86_64', args, { stdio: ['pipe', 'pipe', 'inherit'] });
     const host = new LinuxHost();

@@ -1,22 +1,27 @@
 import type { Containerd } from '../../support/containerd.ts';
 import { BenchScope } from '../bench-scope.ts';
 import { Samples } from '../samples.ts';
-import { BASE_MIB, type BenchImage } from './bench-image.ts';
-import { FioGuest } from './fio-guest.ts';
+import { BASE_MIB, type BenchImage, benchVolume, VOLUME_MIB } from './bench-image.ts';
+import { FioGuest, type VolumeModes } from './fio-guest.ts';
 
 export const SIDES = ['ours', 'raw'] as const;
 export type Side = (typeof SIDES)[number];
 
 export interface DiskJob {
-  readonly kind: 'read' | 'write';
+  readonly kind: 'read' | 'write' | 'volume';
   readonly unit: 'MiB/s' | 'IOPS';
   readonly options: Readonly<Record<string, string | number>>;
 }
 
+/** The volume beside the root disk, all of which holds data. */
+const volume = { filename: '/dev/vdb', size: `${VOLUME_MIB}M` };
 const inBase = { offset: 0, size: `${BASE_MIB}M` };
 const behindBase = { offset: `${BASE_MIB}M`, size: '128M' };
 
-/** Reads are of the image's data, through the overlay; writes go to the overlay, where nothing was before. */
+/**
+ * Reads are of the image's data, through the overlay; writes go to the overlay, where nothing was before. A volume is a raw file,
+ * past the host's page cache.
+ */
 export const JOBS = {
   read_1m_qd16: { kind: 'read', unit: 'MiB/s', options: { rw: 'read', bs: '1M', iodepth: 16, ...inBase } },
   read_4k_qd1: { kind: 'read', unit: 'IOPS', options: { rw: 'randread', bs: '4k', iodepth: 1, ...inBase } },
@@ -41,11 +46,30 @@ export const JOBS = {
     unit: 'IOPS',
     options: { rw: 'randwrite', bs: '4k', iodepth: 1, fsync: 1, ...behindBase },
   },
+  volume_read_4k_qd16: {
+    kind: 'volume',
+    unit: 'IOPS',
+    options: { rw: 'randread', bs: '4k', iodepth: 16, ...volume },
+  },
+  volume_write_1m_qd16: {
+    kind: 'volume',
+    unit: 'MiB/s',
+    options: { rw: 'write', bs: '1M', iodepth: 16, ...volume },
+  },
+  volume_write_4k_qd16: {
+    kind: 'volume',
+    unit: 'IOPS',
+    options: { rw: 'randwrite', bs: '4k', iodepth: 16, ...volume },
+  },
 } as const satisfies Readonly<Record<string, DiskJob>>;
 export type JobName = keyof typeof JOBS;
 export const JOB_NAMES = Object.keys(JOBS) as JobName[];
 
-export type DiskTraffic = Readonly<Record<JobName, Readonly<Record<Side, Samples>>>>;
+export interface DiskTraffic {
+  /** How the volume was opened, by the product's choice, on both sides. */
+  readonly volumeModes: VolumeModes;
+  readonly samples: Readonly<Record<JobName, Readonly<Record<Side, Samples>>>>;
+}
 
 export interface TrafficPlan {
   readonly rounds: number;
@@ -61,10 +85,9 @@ export async function measureTraffic(
   { rounds, seconds }: TrafficPlan,
 ): Promise<DiskTraffic> {
   await using scope = new BenchScope();
-  const [ours, raw] = await Promise.all([
-    FioGuest.ours(scope, containerd, image),
-    FioGuest.raw(scope, directory, image),
-  ]);
+  const [ownVolume, rawVolume] = SIDES.map((side) => benchVolume(directory, side)) as [string, string];
+  const { guest: ours, volumeModes } = await FioGuest.ours(scope, containerd, image, ownVolume);
+  const raw = await FioGuest.raw(scope, directory, image, { path: rawVolume, ...volumeModes });
   const guests = { ours, raw };
   const traffic = Object.fromEntries(
     JOB_NAMES.map((name) => [name, { ours: new Samples(), raw: new Samples() }]),
@@ -79,5 +102,5 @@ export async function measureTraffic(
       }
     }
   }
-  return traffic;
+  return { volumeModes, samples: traffic };
 }
