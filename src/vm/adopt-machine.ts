@@ -234,7 +234,9 @@ async function takeOver(
     limitCpu: settled.limitCpu,
     release,
   });
-  await limitAgain(machine, undefined, spec.memoryLimitBytes, log, limit);
+  // Where an annotation says how much it starts with, a limit that was changed meanwhile cannot be told from the first one.
+  if (spec.memoryLimitBytes === spec.memoryBytes)
+    await limitAgain(machine, undefined, spec.memoryLimitBytes, log, limit);
   const owned = undo.move();
   const recorder: Recorder = {
     get record() {

@@ -13,7 +13,7 @@ const PATIENCE_MS = 30_000;
 
 type LimitedVm = Pick<
   VmSpec,
-  'name' | 'memoryBytes' | 'maxMemoryBytes' | 'memoryFollowsLimit' | 'hugepageBytes'
+  'name' | 'memoryBytes' | 'maxMemoryBytes' | 'memoryFollowsLimit' | 'memoryLimitBytes' | 'hugepageBytes'
 >;
 
 /**
@@ -29,6 +29,7 @@ export function askedMemory(
 ): number | undefined {
   if (limit === undefined || vm.hugepageBytes !== undefined) return undefined;
   // Containerd hands on a container's whole resources whichever of them is changed.
+  if (limit === vm.memoryLimitBytes) return vm.memoryBytes;
   if (!vm.memoryFollowsLimit) return Math.min(limit, vm.memoryBytes);
   if (limit <= most) return limit;
   const sentence = `memory cannot grow to ${formatBytes(limit)}: VM "${vm.name}"`;

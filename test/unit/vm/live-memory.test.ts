@@ -56,6 +56,7 @@ void t.test('what a limit asks for', (t) => {
     memoryBytes: 256 * MIB,
     maxMemoryBytes: 512 * MIB,
     memoryFollowsLimit: true,
+    memoryLimitBytes: undefined,
     hugepageBytes: undefined,
   };
   t.equal(askedMemory(vm, undefined), undefined);
@@ -70,6 +71,11 @@ void t.test('what a limit asks for', (t) => {
   const fixed = { ...vm, maxMemoryBytes: 256 * MIB, memoryFollowsLimit: false };
   t.equal(askedMemory(fixed, 512 * MIB), 256 * MIB, 'an annotation alone fixes it');
   t.equal(askedMemory(fixed, 128 * MIB), 128 * MIB);
+  for (const memoryFollowsLimit of [true, false]) {
+    const created = { ...fixed, memoryFollowsLimit, memoryLimitBytes: 200 * MIB };
+    t.equal(askedMemory(created, 200 * MIB), 256 * MIB, 'the limit of its creation asks for nothing else');
+    t.equal(askedMemory(created, 199 * MIB), 199 * MIB);
+  }
   t.equal(askedMemory({ ...vm, hugepageBytes: 2 * MIB }, 64 * MIB), undefined, 'the limit is QEMU’s own');
   t.end();
 });
