@@ -1,8 +1,9 @@
-import { writeSync } from 'node:fs';
+import { readFileSync, writeSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { nodeShell, runInNode } from './node/boot-node.ts';
 import { makeDisks } from './node/disks.ts';
 import { MINIMAL_CPUS, MINIMAL_MIB, type NodeShape } from './node/plan-node.ts';
+import { tscKhz } from './node/tsc-frequency.ts';
 
 /** See scripts/testbed, which starts this. */
 const USAGE = `usage: scripts/testbed run [--cpus N] [--memory MIB] [--timeout SECONDS] [--silence SECONDS] FILE…
@@ -36,6 +37,7 @@ async function main(args: string[]): Promise<number> {
   const shape: NodeShape = {
     cpus: integer('--cpus', values.cpus ?? '2', MINIMAL_CPUS),
     memoryMib: integer('--memory', values.memory ?? '2304', MINIMAL_MIB),
+    tscKhz: tscKhz(readFileSync('/proc/cpuinfo', 'utf8')),
   };
   const seconds = integer('--timeout', values.timeout ?? String(FILE_SECONDS), 1);
   const silence = integer('--silence', values.silence ?? String(SILENT_SECONDS), 1);

@@ -11,6 +11,8 @@ export interface NodeShape {
   readonly cpus: number;
   /** At least `MINIMAL_MIB`. Two thirds are NUMA node 0's. */
   readonly memoryMib: number;
+  /** The TSC's rate, which the node has to measure otherwise. */
+  readonly tscKhz?: number | undefined;
 }
 
 /** `run`: the job's output on ports, nobody at the console. `shell`: our terminal is the node's console. */
@@ -42,7 +44,7 @@ const DISTANCE = 21;
  * Arguments of the QEMU that is the node. TCG on purpose, whatever the machine has: its emulation of AMD's SVM with
  * nested paging gives the node a /dev/kvm of its own everywhere, and its guests a tenth of the time TCG would take.
  */
-export function planNode(mode: NodeMode, { cpus, memoryMib }: NodeShape, files: NodeFiles): string[] {
+export function planNode(mode: NodeMode, { cpus, memoryMib, tscKhz }: NodeShape, files: NodeFiles): string[] {
   const cpus0 = Math.ceil(cpus / 2);
   const memory0 = Math.ceil((memoryMib * 2) / 3);
   const disks = [files.root, files.tree, files.modules];
@@ -53,7 +55,7 @@ export function planNode(mode: NodeMode, { cpus, memoryMib }: NodeShape, files: 
     ...numaNode(0, memory0, `0-${cpus0 - 1}`),
     ...numaNode(1, memoryMib - memory0, `${cpus0}-${cpus - 1}`),
     ...['-numa', `dist,src=0,dst=1,val=${DISTANCE}`],
-    ...['-kernel', files.kernel, '-initrd', files.initrd, '-append', commandLine(mode)],
+    ...['-kernel', files.kernel, '-initrd', files.initrd, '-append', commandLine(mode, tscKhz)],
     ...disks.flatMap((file, index) => disk(index, file)),
     ...['-device', 'virtio-rng-pci', '-device', 'virtio-serial-pci'],
     ...(mode.kind === 'run'
@@ -96,10 +98,11 @@ function port({ name, socket }: NodePort): string[] {
 }
 
 /** `quiet` saves a second of emulated serial port; warnings still come. */
-function commandLine(mode: NodeMode): string {
+function commandLine(mode: NodeMode, tscKhz: number | undefined): string {
   return [
     'console=ttyS0 quiet panic=-1 net.ifnames=0',
     'nokaslr no_timer_check mitigations=off tsc=reliable',
+    ...(tscKhz === undefined ? [] : [`tsc_early_khz=${tscKhz}`]),
     // A vCPU that waits by polling keeps the emulated CPU from those it waits for.
     'kvm.halt_poll_ns=0',
     // It takes pages away from guests to see who touches them: on an emulated CPU it left guests no time to run.

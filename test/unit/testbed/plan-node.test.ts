@@ -53,6 +53,10 @@ void t.test('a job has ports and a log, a shell has our terminal', (t) => {
   const shape = { cpus: 2, memoryMib: 2304 };
   const job = planNode(run, shape, files);
   t.match(values(job, '-append'), [/ testbed=run$/]);
+  t.notMatch(values(job, '-append'), [/tsc_early_khz/]);
+  t.match(values(planNode(run, { ...shape, tscKhz: 2_596_134 }, files), '-append'), [
+    / tsc_early_khz=2596134 /,
+  ]);
   t.same(values(job, '-serial'), ['chardev:console']);
   t.match(values(job, '-chardev'), [
     'socket,id=console,path=/s/console,server=on,wait=off,logfile=/s/console.log',
