@@ -5,7 +5,7 @@ import { loadCluster } from '../kube/cluster.ts';
 import { KubeApi } from '../kube/kube-api.ts';
 import { isAction, isGrace } from '../power/power-request.ts';
 import { VERSION } from '../version.ts';
-import { isVm, PodClient } from './pod-client.ts';
+import { hasStdin, isVm, PodClient } from './pod-client.ts';
 import { askPower, type PowerVerb } from './power-verb.ts';
 import { vmDetails, vmTable } from './vm-lines.ts';
 
@@ -72,13 +72,23 @@ async function main(argv: readonly string[]): Promise<number> {
     );
     return EXIT.ok;
   }
+  if (command === 'vnc')
+    throw new UsageError(
+      'a VM’s screen does not go through the API server; on the node "vmctl vnc POD" tells where it is, also for ssh -L, and "kubectl vm console POD" is the serial console',
+    );
   if (command !== 'status' && command !== 'console' && !isAction(command))
     throw new UsageError(`kubectl vm has no command "${command}"; "kubectl vm help" lists them`);
   const [name, ...more] = names;
   if (name === undefined || more.length > 0)
     throw new UsageError('give exactly one pod; "kubectl vm list" shows the ones there are');
-  if (command === 'console') return await attach(name, namespace, values);
   const pod = await client.get(namespace, name, signal);
+  if (command === 'console') {
+    if (!hasStdin(pod))
+      process.stderr.write(
+        `kubectl vm: pod/${name} has no container with "stdin: true", so its console can be read and not typed at\n`,
+      );
+    return await attach(name, namespace, values);
+  }
   if (command === 'status') {
     process.stdout.write(vmDetails(pod));
     return EXIT.ok;

@@ -82,6 +82,11 @@ export function isVm(pod: unknown, runtimeClass: string): boolean {
   return itemsAt(pod, 'status', 'conditions').some((item) => at(item, 'type') === 'vmshim.io/PoweredOn');
 }
 
+/** Whether somebody who attaches to the pod can type. */
+export function hasStdin(pod: unknown): boolean {
+  return itemsAt(pod, 'spec', 'containers').some((container) => at(container, 'stdin') === true);
+}
+
 function podsPath(namespace: string | undefined): string {
   return namespace === undefined
     ? '/api/v1/pods'

@@ -1,12 +1,15 @@
 /** `kubectl vm`, against an API server that stands in, and an agent that the test plays. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { execa } from 'execa';
 import t from 'tap';
 import { loadCluster } from '../../../src/agent/kube/cluster.ts';
 import { KubeApi } from '../../../src/agent/kube/kube-api.ts';
-import { isVm, PodClient } from '../../../src/agent/kubectl/pod-client.ts';
+import { hasStdin, isVm, PodClient } from '../../../src/agent/kubectl/pod-client.ts';
 import { askPower, type PowerVerb } from '../../../src/agent/kubectl/power-verb.ts';
 import { vmDetails, vmTable } from '../../../src/agent/kubectl/vm-lines.ts';
 import { KubeServer } from '../../support/kube-server.ts';
-import type { Teardown } from '../../support/temp-dir.ts';
+import { tempDir, type Teardown } from '../../support/temp-dir.ts';
 
 const STOP: PowerVerb = { action: 'stop', graceSeconds: 9, force: false, wait: true };
 const { signal } = new AbortController();
@@ -92,4 +95,30 @@ default    b     Running  unknown  malformed  node-1  10.0.0.9
   await t.rejects(client.get('default', 'c', signal), {
     message: /there is no pod "c" in namespace "default"/,
   });
+});
+
+void t.test('the console is kubectl’s attach, with its status; the screen is on the node', async (t) => {
+  const { kube } = await make(t);
+  const directory = tempDir(t);
+  writeFileSync(join(directory, 'kubectl'), '#!/bin/sh\necho "kubectl $*"\nexit 7\n', { mode: 0o755 });
+  const plugin = async (...args: string[]) => {
+    const program = join(import.meta.dirname, '../../../src/agent/kubectl/main.ts');
+    const env = { KUBECONFIG: kube.kubeconfig, PATH: `${directory}:${process.env['PATH'] ?? ''}` };
+    const options = { env, reject: false, stdin: 'ignore' } as const;
+    const { exitCode, stdout, stderr } = await execa(process.execPath, [program, ...args], options);
+    return { exitCode, stdout, stderr };
+  };
+  const [console, vnc] = await Promise.all([
+    plugin('console', 'a', '--kubeconfig', kube.kubeconfig),
+    plugin('vnc', 'a'),
+  ]);
+  t.match(console, {
+    exitCode: 7,
+    stdout: `kubectl attach --stdin --tty --namespace=default --kubeconfig=${kube.kubeconfig} -- a`,
+    stderr: /pod\/a has no container with "stdin: true", so its console can be read and not typed at/,
+  });
+  t.match(vnc, { exitCode: 2, stderr: /on the node "vmctl vnc POD" tells where it is/ });
+  t.notOk(hasStdin(kube.pod('a')));
+  kube.change('a', (pod) => (pod.spec['containers'] = [{ name: 'vm', stdin: true, tty: true }]));
+  t.ok(hasStdin(kube.pod('a')));
 });
