@@ -5,7 +5,7 @@ import { deliveryFilter } from './delivery-filter.ts';
 import { applyGuard, type GuardEntry, removeGuard } from './guard.ts';
 import { guardMirroredTap, guardTap } from './guard-point.ts';
 import type { GuestInterface, TapHandover } from './guest-network.ts';
-import { restoreLinkMac, setLinkMac } from './link-mac.ts';
+import { lendGuestMac, returnLinkMac } from './link-mac.ts';
 import { applyShape, makeShaper, removeShaper, type Shape, shaperName } from './shape.ts';
 import { settleAll } from './settle-all.ts';
 import { openTap, type Tap, type TapDeps, type TapRequest } from './tap.ts';
@@ -141,8 +141,9 @@ export async function openPodNic(
   await settleAll([
     applyMirror(host, { ...mirror, sender: options.guard ? 'guard' : 'tc' }, signal),
     ...(options.guard ? [applyGuard(host, guardMirroredTap(netns, name, guest.ifName), guest, signal)] : []),
-    ...(linkMac === undefined ? [] : [setLinkMac(host, { netns, link: guest.ifName }, guest.mac, signal)]),
   ]);
+  if (linkMac !== undefined)
+    await lendGuestMac(host, { netns, link: guest.ifName, tap: name, linkMac }, guest.mac, signal);
   undo.move();
   return tap;
 }
@@ -157,7 +158,7 @@ export async function closePodNic(
   await settleAll([
     removeMirror(host, { netns, link }, signal),
     removeGuard(host, guardMirroredTap(netns, tap, link), guest, signal),
-    ...(linkMac === undefined ? [] : [restoreLinkMac(host, { netns, link }, linkMac, signal)]),
+    ...(linkMac === undefined ? [] : [returnLinkMac(host, { netns, link, tap, linkMac }, signal)]),
   ]);
 }
 

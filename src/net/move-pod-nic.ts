@@ -4,7 +4,7 @@ import type { PodNic } from './attach-nic.ts';
 import { applyGuard } from './guard.ts';
 import { guardMirroredTap } from './guard-point.ts';
 import { execInNetns } from './ip-command.ts';
-import { setLinkMac } from './link-mac.ts';
+import { lendGuestMac } from './link-mac.ts';
 import { checkLinkName } from './link-name.ts';
 import { silenceTap, type TapDeps } from './tap.ts';
 import { applyMirror } from './tc-mirror.ts';
@@ -29,6 +29,6 @@ export async function movePodNic(
   inNetworkNamespace(native, netns, () => silenceTap(host, name));
   const { ifName: link, mac, mtu } = guest;
   if (guard) await applyGuard(host, guardMirroredTap(netns, name, link), guest, signal);
-  if (linkMac !== undefined) await setLinkMac(host, { netns, link }, mac, signal);
   await applyMirror(host, { netns, tap: name, link, mtu, sender: guard ? 'guard' : 'tc' }, signal);
+  if (linkMac !== undefined) await lendGuestMac(host, { netns, link, tap: name, linkMac }, mac, signal);
 }
