@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { type CriNode, criContainerd, restartContainerd } from '../support/cri-containerd.ts';
+import { forgetPod } from '../support/cri-recreate.ts';
 import { CriPod } from '../support/cri-pod.ts';
 import { commandLine, processEnded } from '../support/shim-client.ts';
 import { pidOf, vmRecord } from '../support/vm-record.ts';
@@ -108,8 +109,12 @@ async function killShim(t: Test, node: CriNode, pod: CriPod, attempt: number): P
   const { qemu, shim } = vmRecord(node.containerd, vm.id, 'k8s.io');
   process.kill(pidOf(shim), 'SIGKILL');
   t.match(await vm.exited(), { reason: 'Error' });
+  t.ok(
+    vmRecord(node.containerd, vm.id, 'k8s.io').orphan,
+    '`delete`, which containerd runs for the sandbox alone, leaves the guest',
+  );
+  forgetPod(pod);
   await processEnded(pidOf(qemu));
-  t.pass('`delete`, which containerd runs for the sandbox alone, ends the VM');
   await pod.ended();
   await removeAsKubelet(pod);
 }

@@ -24,6 +24,7 @@ import {
 import { CriEvents } from './cri-events.ts';
 import { ContainerLog } from './cri-log.ts';
 import { type CriContainer, CriPod } from './cri-pod.ts';
+import { forgetPod } from './cri-recreate.ts';
 import { processEnded } from './shim-client.ts';
 import { vmctl, vmImage } from './vm-image.ts';
 import { pidOf, vmRecord } from './vm-record.ts';
@@ -183,8 +184,10 @@ export const podCases = {
     process.kill(pidOf(shim), 'SIGKILL');
     // What containerd makes of a shim that cannot answer any more, whatever `delete` says.
     t.match(await vm.exited(), { reason: 'Error', exitCode: 255 });
-    await processEnded(pidOf(qemu));
     await pod.ended();
+    // The guest outlives it until kubelet has given the pod up.
+    forgetPod(pod);
+    await processEnded(pidOf(qemu));
     t.match(await pod.status(), { state: 'SANDBOX_NOTREADY' }, 'kubelet makes the pod anew');
     await pod.remove();
 
