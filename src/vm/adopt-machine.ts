@@ -156,8 +156,13 @@ async function takeOver(
   };
   writeMarker(host, stateDir, survival.owner, record.runDir);
   await using undo = new AsyncDisposableStack();
+  let answers = false;
   const leave = async (): Promise<void> => {
-    update({ shim: undefined, orphan: orphanNow(survival.deadlineMs) });
+    // As long as somebody tries, a guest that lives may wait for what is wrong with its node. One whose QEMU hangs would keep
+    // its pod from starting for ever.
+    const waiting = answers ? undefined : found.orphan;
+    const orphan = waiting === undefined ? orphanNow(survival.deadlineMs) : { ...waiting, keeper: undefined };
+    update({ shim: undefined, orphan });
     writeMarker(host, stateDir, survival.owner, record.runDir);
     await leaveOrphan(deps, names.record, deps.spawnKeeper, AbortSignal.timeout(UNDO_MS));
   };
@@ -171,9 +176,12 @@ async function takeOver(
     qmpPath: names.qmpSocket,
     log: new QemuLog(host, names.qemuLog, survival.logStart),
     signal: limit,
+  }).catch((error: unknown) => {
+    throw silentQemu(VmError.from(error), found);
   });
   undo.defer(() => qemu.qmp.close());
   const { status } = await queryStatus(qemu.qmp, { signal: limit });
+  answers = true;
   if (['shutdown', 'guest-panicked', 'internal-error', 'watchdog'].includes(status)) {
     undo.move();
     qemu.qmp.close();
@@ -245,6 +253,13 @@ async function takeOver(
     update,
   };
   return { machine, recorder, nicPlans: nics.map(atBoot), release, abandon: () => owned.disposeAsync() };
+}
+
+function silentQemu(error: VmError, { qemu, orphan }: VmRecord): VmError {
+  const end =
+    orphan === undefined ? 'it is ended' : `it is ended at ${new Date(orphan.deadline).toISOString()}`;
+  const sentence = `the pod’s guest runs on, but its QEMU, process ${qemu?.pid}, does not answer; unless it does, ${end}, and the container can start anew`;
+  return new VmError(error.kind, `${sentence}: ${error.message}`, { cause: error });
 }
 
 /** What RAM the machine was started with and can have, which its container may ask for in other parts now. */

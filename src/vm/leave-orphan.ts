@@ -35,7 +35,12 @@ export async function leaveOrphan(
   if (record?.survival === undefined || !outlives(host, record)) return undefined;
   // Another shim, or its keeper, was faster.
   if (lives(host, record, record.shim) || lives(host, record, record.orphan?.keeper)) return record;
-  const orphan = orphanNow(record.survival.deadlineMs);
+  // Of one that was left before: whoever failed to take it over has decided how long it may wait.
+  const orphan = {
+    ...(record.orphan ?? orphanNow(record.survival.deadlineMs)),
+    keeper: undefined,
+    ending: false,
+  };
   writeRecord(host, { ...record, shim: undefined, orphan });
   writeMarker(host, stateDir, record.survival.owner, record.runDir);
   spawnKeeper(record);

@@ -76,14 +76,24 @@ void t.test('a guest that outlives its shim', async (t) => {
     await killShim(node, running);
     await running.pod.remove();
     const { name, uid } = running.pod.config.metadata;
-    const { runDir: old } = recordOf(running.vm.id);
+    const { runDir: old, orphan: waiting } = recordOf(running.vm.id);
     renameSync(`${old}/qmp.sock`, `${old}/hidden.sock`);
     const next = await CriPod.run(whole, node, { name, uid, attempt: 5 });
     const failed = await next.create({ stdin: true, attempt: 5, ...spec });
-    await t.rejects(failed.start(), /qmp\.sock/, 'it says what is wrong');
+    await t.rejects(
+      failed.start(),
+      /does not answer; unless it does, it is ended at .*qmp\.sock/,
+      'it says what is wrong',
+    );
     const left = recordOf(failed.id);
     t.same(left.qemu, qemu);
     t.ok(left.orphan !== undefined && !left.orphan.ending, 'it waits for the next one');
+    t.ok(waiting !== undefined);
+    t.equal(
+      left.orphan?.deadline,
+      waiting?.deadline,
+      'not for ever: a QEMU that hangs would keep its pod from starting',
+    );
     t.notOk(left.shim, 'and is nobody’s');
     t.notMatch(readFileSync(`/proc/${pidOf(qemu)}/stat`, 'latin1'), /\) [ZX] /);
     const keeper = await keeperOf(failed.id);

@@ -7,6 +7,7 @@ import { readRecord } from '../../../src/vm/record.ts';
 import { type CriNode, criContainerd, criReady } from '../cri-containerd.ts';
 import { WAYS } from '../cri-ways.ts';
 import { processesOf } from '../leaks.ts';
+import { patience } from '../machine-traits.ts';
 import type { TestScope } from '../containerd.ts';
 import { type ExitLedger, missingExits, NO_EXITS, noteDeafness, noteEvent } from './exit-ledger.ts';
 import { ExitWatch } from './exit-watch.ts';
@@ -15,6 +16,8 @@ import { nodeVmctl } from './node-vmctl.ts';
 import type { Power } from './power-model.ts';
 
 const EXIT_EVENT_MS = 10_000;
+/** More than a guest waits for its next shim on a busy machine. */
+const ORPHAN_S = Math.round(patience(120));
 
 /**
  * A node whose state and data directories are small file systems, with somebody who counts exit events. They are mounted in
@@ -29,7 +32,11 @@ export class ChaosNode {
   #watch: ExitWatch | undefined;
 
   static async make(t: TestScope): Promise<ChaosNode> {
-    const node = await criContainerd(t, { vmPlugins: WAYS['a TAP on the node’s bridge'].plugins });
+    const node = await criContainerd(t, {
+      vmPlugins: WAYS['a TAP on the node’s bridge'].plugins,
+      // Of a guest whose QEMU is stopped and whose shim is dead; a pod that is stuck longer than 300 s is a violation.
+      shimConfig: `[orphan]\ndeadline = ${ORPHAN_S}\n`,
+    });
     const { network, containerd } = node;
     for (const [name, size] of [
       ['vms', '16m'],
