@@ -34,3 +34,10 @@ void t.test('nobody listened', (t) => {
   t.same(missingExits(later), ['b'], 'a process that began later had somebody who listened');
   t.end();
 });
+
+void t.test('containerd tells of a dead shim’s task itself', (t) => {
+  const told = noteEvent(noteEnd(noteStart(NO_EXITS, 'a'), 'a'), event);
+  t.same(judgeExits(noteEvent(told, { ...event, pid: 0 })), []);
+  t.match(judgeExits(noteEvent(noteEvent(told, { ...event, pid: 0 }), event)), [/3 exit events/]);
+  t.end();
+});
