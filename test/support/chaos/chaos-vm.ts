@@ -126,12 +126,15 @@ export class ChaosVm {
       // A container that runs as far as anybody knows may be one whose shim was killed just now.
       if (looks % LOOKS_PER_SYNC === 0) {
         await this.pod.run();
-        if (!this.#isOn()) this.#judgePower(await this.#chaos.power(this));
-        if ([...this.#powers].join() === 'off') {
-          this.#judgeOff();
-          return;
+        if (!this.#isOn()) {
+          const found = await this.#chaos.power(this);
+          if (found !== undefined) this.#judgePower(found);
+          if (found === 'off') {
+            this.#judgeOff();
+            return;
+          }
+          if (found === 'paused' && (await this.#standsStill())) return;
         }
-        if ([...this.#powers].join() === 'paused' && (await this.#standsStill())) return;
       }
       if (this.look() >= before + PROOF && this.#isOn() && !this.#bootIsDue()) break;
       if (Date.now() > deadline)
@@ -161,9 +164,7 @@ export class ChaosVm {
     return this.#powers.size === 1 && this.#powers.has('on');
   }
 
-  /** @param found undefined while it is on its way. */
-  #judgePower(found: Power | undefined): void {
-    if (found === undefined) return;
+  #judgePower(found: Power): void {
     if (!this.#powers.has(found))
       this.#court.violation(`${this.pod.name} is ${found}, it should be ${[...this.#powers].join(' or ')}`);
     this.#powers = new Set([found]);
