@@ -90,6 +90,8 @@ export class JournalVm {
     const journal = `journal run /dev/vda ${JOURNAL_AT} ${this.#seed} ${this.#flushed}`;
     const annotations = {
       ...kernelBoot,
+      // Each fault is followed by a boot, which proves what is on the disk.
+      'vmshim.io/on-shim-death': 'kill',
       'vmshim.io/memory': '96Mi',
       'vmshim.io/cmdline': `${cmdline} vmguest.run="${journal}"`,
     };
