@@ -112,6 +112,8 @@ cat >${published}/$n/stdin
   rmSync(away);
   await task.delete({ id });
   await shims.end(shim);
+  // It delivers what it still has to tell after it has answered.
+  await processEnded(shim.pid);
 
   const calls = readdirSync(published)
     .sort((a, b) => Number(a) - Number(b))
