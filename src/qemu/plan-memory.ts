@@ -1,12 +1,11 @@
 import { VmError } from '../core/errors.ts';
+import { MIB } from '../core/quantity.ts';
 import type { VmSpec } from '../core/vm-spec.ts';
 import type { JsonObject } from './qmp-codec.ts';
 import type { QemuOption } from './option.ts';
 import type { GuestNode, HostMemory } from '../core/guest-ram.ts';
 import { GROWTH, growthRoom, planGrowth } from './plan-growth.ts';
 import type { QemuInput } from './qemu-input.ts';
-
-const MIB = 1024 * 1024;
 
 /** The key of -machine that names the RAM; a guest with NUMA nodes has one backend per node instead. */
 export function boardMemory({ ram }: QemuInput): Record<string, string> {

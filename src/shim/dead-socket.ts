@@ -4,8 +4,6 @@ import type { Host } from '../host/host.ts';
 import type { Native } from '../host/native.ts';
 import { openFlags } from '../host/open-flags.ts';
 
-/** flock(2) */
-
 /**
  * Holds the directory of the shims' sockets until disposed, so that nobody removes what another has just bound.
  * Waits for its turn, milliseconds; an ended process gives its turn up.

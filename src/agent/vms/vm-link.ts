@@ -51,16 +51,17 @@ export class VmLink implements AsyncDisposable {
 
   /** The status at this moment. @throws VmError Unavailable, DeadlineExceeded. */
   async status(signal: AbortSignal): Promise<VmStatus> {
-    const client = this.#client;
-    if (client === undefined) throw new VmError('Unavailable', 'the VM’s shim does not answer');
-    return await client.status(AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]));
+    return await this.#connected().status(AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]));
   }
 
   /** What QEMU and the guest have to tell. @throws VmError as status; FailedPrecondition where no QEMU runs. */
   async figures(signal: AbortSignal): Promise<Figures> {
-    const client = this.#client;
-    if (client === undefined) throw new VmError('Unavailable', 'the VM’s shim does not answer');
-    return await client.figures(AbortSignal.any([signal, AbortSignal.timeout(FIGURES_MS)]));
+    return await this.#connected().figures(AbortSignal.any([signal, AbortSignal.timeout(FIGURES_MS)]));
+  }
+
+  #connected(): ControlClient {
+    if (this.#client === undefined) throw new VmError('Unavailable', 'the VM’s shim does not answer');
+    return this.#client;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
