@@ -35,12 +35,15 @@ export class NodeNetwork {
   readonly enter: readonly string[];
   /** Where its file system is seen from outside, with what is mounted inside. */
   readonly root: string;
+  /** Path of its network namespace. */
+  readonly netns: string;
   readonly #pid: number;
 
   private constructor(pid: number) {
     this.#pid = pid;
     this.root = `/proc/${pid}/root`;
-    this.enter = ['nsenter', `--mount=/proc/${pid}/ns/mnt`, `--net=/proc/${pid}/ns/net`];
+    this.netns = `/proc/${pid}/ns/net`;
+    this.enter = ['nsenter', `--mount=/proc/${pid}/ns/mnt`, `--net=${this.netns}`];
   }
 
   /** A namespace with a loopback and an uplink; gone when the test ends. */

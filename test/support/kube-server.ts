@@ -1,9 +1,7 @@
-import { execFileSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
-import { join } from 'node:path';
+import { type KubeCredentials, makeCredentials } from './kube-credentials.ts';
 import { mergeConditions, mergePatch } from './kube-patch.ts';
 import { tempDir, type Teardown } from './temp-dir.ts';
 
@@ -32,8 +30,6 @@ interface Watcher {
   readonly fits: (pod: Pod) => boolean;
 }
 
-const TOKEN = 'token-of-the-test';
-
 /**
  * A stand-in for the API server's pods with the semantics that a client meets: resource versions and watches that go on
  * from one, bookmarks, 410 Gone as an event and as a status, conflicts, preconditions, subresources, pages, metadata alone,
@@ -55,6 +51,10 @@ export class KubeServer {
   goneByStatus = false;
   /** Every watch ends when it has begun. */
   endsAtOnce = false;
+  /** So many patches are done, and the connection breaks before their answers. */
+  loseAnswers = 0;
+  /** Told every change of a pod, as watches are. */
+  readonly onChange: ((pod: Pod) => void)[] = [];
   /** While it is set, answers are kept back until it resolves. */
   gate: Promise<void> | undefined;
   readonly kubeconfig: string;
@@ -65,8 +65,12 @@ export class KubeServer {
   readonly #watchers = new Set<Watcher>();
   readonly #onRequest: (() => void)[] = [];
 
-  private constructor(server: Server, kubeconfig: string) {
-    this.kubeconfig = kubeconfig;
+  readonly #authorization: string;
+
+  private constructor(server: Server, credentials: KubeCredentials) {
+    const { port } = server.address() as AddressInfo;
+    this.kubeconfig = credentials.kubeconfig(port);
+    this.#authorization = credentials.authorization;
     server.on('request', (request: IncomingMessage, response: ServerResponse) => {
       void this.#answer(request, response).catch((error: unknown) => {
         refuse(response, 500, String(error));
@@ -74,34 +78,17 @@ export class KubeServer {
     });
   }
 
-  /** Ends with the test. */
-  static async start(t: Teardown): Promise<KubeServer> {
-    const directory = tempDir(t);
-    const [key, cert] = [join(directory, 'key.pem'), join(directory, 'cert.pem')];
-    execFileSync(
-      'openssl',
-      [
-        ...[
-          'req',
-          '-x509',
-          '-newkey',
-          'ec',
-          '-pkeyopt',
-          'ec_paramgen_curve:prime256v1',
-          '-nodes',
-          '-days',
-          '2',
-        ],
-        ...['-subj', '/CN=kube', '-addext', 'subjectAltName=IP:127.0.0.1', '-keyout', key, '-out', cert],
-      ],
-      { stdio: 'pipe' },
+  /**
+   * Ends with the test.
+   * @param listener a socket that listens, where it is to be in another network namespace; the server owns it.
+   */
+  static async start(t: Teardown, listener?: { readonly fd: number }): Promise<KubeServer> {
+    const credentials = makeCredentials(tempDir(t));
+    const server = createServer(credentials);
+    await new Promise<void>(
+      (resolve) => void server.listen(listener ?? { port: 0, host: '127.0.0.1' }, resolve),
     );
-    const server = createServer({ key: readFileSync(key), cert: readFileSync(cert) });
-    await new Promise<void>((resolve) => void server.listen(0, '127.0.0.1', resolve));
-    const { port } = server.address() as AddressInfo;
-    const kubeconfig = join(directory, 'kubeconfig');
-    writeFileSync(kubeconfig, renderKubeconfig(`https://127.0.0.1:${port}`, cert));
-    const kube = new KubeServer(server, kubeconfig);
+    const kube = new KubeServer(server, credentials);
     t.teardown(async () => {
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
@@ -209,6 +196,7 @@ export class KubeServer {
     pod.metadata.resourceVersion = this.version;
     const change: Change = { version: this.#version, type, pod: structuredClone(pod) };
     this.#changes.push(change);
+    for (const listener of this.onChange) listener(change.pod);
     for (const { response, fits } of this.#watchers) if (fits(pod)) writeEvent(response, type, change.pod);
     this.#stir();
   }
@@ -221,7 +209,7 @@ export class KubeServer {
     response.once('close', () => this.#stir());
     response.once('finish', () => this.#stir());
     if (this.outage !== undefined) refuse(response, this.outage, 'the test says so');
-    else if (request.headers.authorization !== `Bearer ${TOKEN}`) refuse(response, 401, 'Unauthorized');
+    else if (request.headers.authorization !== this.#authorization) refuse(response, 401, 'Unauthorized');
     else this.#serve(request, url, body, response);
     this.#stir();
   }
@@ -338,7 +326,10 @@ export class KubeServer {
       this.pods.set(key, after);
       this.#note('MODIFIED', after);
     }
-    send(response, 200, after);
+    if (this.loseAnswers > 0) {
+      this.loseAnswers -= 1;
+      response.destroy();
+    } else send(response, 200, after);
   }
 }
 
@@ -367,15 +358,4 @@ function send(response: ServerResponse, status: number, body: unknown): void {
 
 function refuse(response: ServerResponse, code: number, message: string): void {
   send(response, code, { kind: 'Status', status: 'Failure', code, message });
-}
-
-function renderKubeconfig(server: string, ca: string): string {
-  return JSON.stringify({
-    apiVersion: 'v1',
-    kind: 'Config',
-    clusters: [{ name: 'c', cluster: { server, 'certificate-authority': ca } }],
-    users: [{ name: 'u', user: { token: TOKEN } }],
-    contexts: [{ name: 'x', context: { cluster: 'c', user: 'u' } }],
-    'current-context': 'x',
-  });
 }

@@ -1,43 +1,9 @@
-import { setTimeout as delay } from 'node:timers/promises';
-import type { ChaosVm } from './chaos-vm.ts';
-import { collectEverything, restoreImage } from './collectors.ts';
+import { type Action, GRACE, some } from './action.ts';
+import { agentActions } from './agent-actions.ts';
 import { type ChaosNode, signal } from './chaos-node.ts';
-import type { Boots } from './guest-model.ts';
-import { rebootNode } from './node-reboot.ts';
-import { anew, type Effect, POWER, type Powers, type PowerVerb } from './power-model.ts';
+import { collectEverything, restoreImage } from './collectors.ts';
+import { anew, POWER, type PowerVerb } from './power-model.ts';
 import type { Random } from './random.ts';
-
-/** Seconds: more than the guest takes to power off on a busy machine. */
-const GRACE = 60;
-
-/** What an action acts on: one VM, and the node with all of them. */
-export interface Scene {
-  readonly chaos: ChaosNode;
-  readonly vm: ChaosVm;
-  /** What the VM may have been before it. */
-  readonly before: Powers;
-  readonly random: Random;
-  readonly vms: readonly ChaosVm[];
-}
-
-/** Something that is done to a VM or its node. Afterwards nobody waits for it: kubelet brings the pods back. */
-export interface Action {
-  /** Whether it breaks something. */
-  readonly fault: boolean;
-  /** What it means for the guest of its VM. */
-  readonly boots: Boots;
-  /** The same for the guests of the others; `never` without it. */
-  readonly others?: Boots;
-  /** What it means for the power of its VM; without it, what booting means. */
-  readonly power?: Effect;
-  /** Whether it is somebody else than kubelet who starts the guest. */
-  readonly starts?: boolean;
-  /** Whether it may come while another action is under way. */
-  readonly besides?: boolean;
-  /** Whether it ends containerd, which two cannot do at once. */
-  readonly containerd?: boolean;
-  readonly run: (scene: Scene) => Promise<void>;
-}
 
 /** An operator's `vmctl`; what makes no sense in the VM's state is refused, and has to be. */
 function power(verb: PowerVerb, options: (random: Random) => readonly string[] = () => []): Action {
@@ -65,8 +31,6 @@ function power(verb: PowerVerb, options: (random: Random) => readonly string[] =
 }
 
 const grace = (random: Random): readonly string[] => ['--grace', String(random.pick([1, 10, GRACE]))];
-
-const some = (random: Random, milliseconds: number): Promise<void> => delay(random.below(milliseconds));
 
 export const actions = {
   'the guest writes': {
@@ -235,15 +199,14 @@ export const actions = {
     fault: true,
     boots: 'must',
     others: 'must',
-    run: ({ chaos, random }) => chaos.withoutContainerd(() => rebootNode(chaos.node, random, 'gone')),
+    run: ({ chaos, random }) => chaos.powerCut(random, 'gone'),
   },
   'power cut with a state_dir on disk': {
     containerd: true,
     fault: true,
     boots: 'must',
     others: 'must',
-    run: ({ chaos, random }) =>
-      chaos.withoutContainerd(() => rebootNode(chaos.node, random, 'of another boot')),
+    run: ({ chaos, random }) => chaos.powerCut(random, 'of another boot'),
   },
   'vmctl gc': {
     fault: false,
@@ -266,6 +229,7 @@ export const actions = {
       }
     },
   },
+  ...agentActions,
 } satisfies Readonly<Record<string, Action>>;
 
 /** @returns the path of what fills it. */

@@ -10,10 +10,13 @@ import { processesOf } from '../leaks.ts';
 import { patience } from '../machine-traits.ts';
 import type { TestScope } from '../containerd.ts';
 import { type ExitLedger, missingExits, NO_EXITS, noteDeafness, noteEvent } from './exit-ledger.ts';
-import { ExitWatch } from './exit-watch.ts';
+import { ChaosAgent } from './chaos-agent.ts';
 import type { ChaosVm } from './chaos-vm.ts';
+import { ExitWatch } from './exit-watch.ts';
+import { rebootNode, type StateAfterBoot } from './node-reboot.ts';
 import { nodeVmctl } from './node-vmctl.ts';
 import type { Power } from './power-model.ts';
+import type { Random } from './random.ts';
 
 const EXIT_EVENT_MS = 10_000;
 /** More than a guest waits for its next shim on a busy machine. */
@@ -27,6 +30,9 @@ export class ChaosNode {
   readonly node: CriNode;
   readonly state: string;
   readonly data: string;
+  readonly agent: ChaosAgent;
+  /** Told what nobody has asked for. */
+  onViolation: (text: string) => void = () => undefined;
   #exits: ExitLedger = NO_EXITS;
   #events = 0;
   #watch: ExitWatch | undefined;
@@ -47,14 +53,16 @@ export class ChaosNode {
       await network.run('mount', '-t', 'tmpfs', '-o', `size=${size},mode=711`, 'tmpfs', path);
       t.teardown(() => network.run('umount', '-l', path));
     }
-    const chaos = new ChaosNode(node);
+    const crashed = (how: string): void => chaos.onViolation(`the agent ended by itself: ${how}`);
+    const chaos: ChaosNode = new ChaosNode(node, await ChaosAgent.start(t, node, crashed));
     t.teardown(() => chaos.#watch?.[Symbol.asyncDispose]());
     await chaos.#listen();
     return chaos;
   }
 
-  private constructor(node: CriNode) {
+  private constructor(node: CriNode, agent: ChaosAgent) {
     this.node = node;
+    this.agent = agent;
     const inside = `${node.network.root}${node.containerd.directory}`;
     this.state = `${inside}/vms`;
     this.data = `${inside}/data`;
@@ -79,6 +87,11 @@ export class ChaosNode {
     await this.#watch?.[Symbol.asyncDispose]();
     await this.#listen();
     this.note(noteDeafness);
+  }
+
+  /** Everything of the node dies, its agent included, and it boots again. */
+  powerCut(random: Random, state: StateAfterBoot): Promise<void> {
+    return this.agent.without(() => this.withoutContainerd(() => rebootNode(this.node, random, state)));
   }
 
   /** SIGKILL and a new one, with `meanwhile` in between. */

@@ -15,6 +15,8 @@ export interface ChaosReport {
   /** Guests that a shim took over from a dead one. */
   readonly adoptions: number;
   readonly exit_events: number;
+  /** Power requests through a pod's annotation that were done or have failed. */
+  readonly power_requests: number;
   /** CRI calls that failed and were made again, as kubelet does. */
   readonly retries: number;
   readonly by_action: Readonly<Record<string, number>>;

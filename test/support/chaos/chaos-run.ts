@@ -5,7 +5,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { execa } from 'execa';
 import type { TestScope } from '../containerd.ts';
 import { patience } from '../machine-traits.ts';
-import { type Action, actions, type Scene } from './chaos-actions.ts';
+import type { Action, Scene } from './action.ts';
+import { actions } from './chaos-actions.ts';
 import { ChaosNode } from './chaos-node.ts';
 import type { ChaosReport } from './chaos-report.ts';
 import { type ChaosCourt, ChaosVm } from './chaos-vm.ts';
@@ -13,6 +14,7 @@ import { judgeExits, noteEnd, noteStart } from './exit-ledger.ts';
 import { StuckError } from './kept-pod.ts';
 import { effectOf } from './power-model.ts';
 import { Random } from './random.ts';
+import { noteAnswer, NO_REQUESTS, parseAnswer, type RequestLedger } from './request-ledger.ts';
 
 /** How long things may take to go away after the last pod was removed. */
 const LEFT_MS = patience(10_000);
@@ -85,6 +87,8 @@ class ChaosRun {
   readonly #began = performance.now();
   readonly #findings: string[] = [];
   readonly #counts: Record<string, number> = {};
+  /** What annotations have said of power requests. */
+  #requests: RequestLedger = NO_REQUESTS;
   #doing = 'the first boots';
   #retries = 0;
   #evidence = 0;
@@ -97,6 +101,14 @@ class ChaosRun {
     const names = Array.from({ length: plan.vms }, (_, n) => `chaos-${n}`);
     this.#vms = names.map((name, n) => new ChaosVm(chaos, name, plan.seed + n, this.#court()));
     this.#say = (line) => say(`${this.#seconds().toFixed(1)} s: ${line}`);
+    chaos.onViolation = (text) => this.#violation(text);
+    chaos.agent.kube.onChange.push(({ metadata: { name, uid, annotations } }) => {
+      const answer = parseAnswer(annotations['vmshim.io/power-status']);
+      if (answer === undefined) return;
+      const { ledger, violations } = noteAnswer(this.#requests, uid, answer);
+      this.#requests = ledger;
+      for (const text of violations) this.#violation(`${name}: ${text}`);
+    });
   }
 
   async run(): Promise<ChaosReport> {
@@ -120,9 +132,11 @@ class ChaosRun {
     this.#doing = name;
     if (besides !== undefined) this.#doing += `, and ${besides.name} ${besides.after} ms later`;
     this.#say(`${this.#doing} (${this.#vm(vm).pod.name})`);
+    const harmless = besides === undefined || TABLE[besides.name].agentOnly === true;
     await Promise.all([
-      this.#act(name, vm, besides === undefined),
-      besides !== undefined && delay(besides.after).then(() => this.#act(besides.name, besides.vm, false)),
+      this.#act(name, vm, harmless),
+      besides !== undefined &&
+        delay(besides.after).then(() => this.#act(besides.name, besides.vm, TABLE[name].agentOnly === true)),
     ]);
     await this.#settleAll();
   }
@@ -157,6 +171,7 @@ class ChaosRun {
       before,
       random: new Random(this.#random.below(2 ** 31)),
       vms: this.#vms,
+      alone,
     };
     try {
       await action.run(scene);
@@ -187,7 +202,8 @@ class ChaosRun {
       if (!(error instanceof StuckError)) throw error;
       this.#violation(error.message);
     }
-    for (const { pod } of this.#vms) pod.forget();
+    for (const vm of this.#vms) vm.forget();
+    await this.#chaos.agent.end();
     await this.#chaos.exitsTold();
     for (const text of judgeExits(this.#chaos.exits)) this.#violation(text);
     const deadline = Date.now() + LEFT_MS;
@@ -215,6 +231,7 @@ class ChaosRun {
       boots: sum(({ boots }) => boots),
       adoptions: Number(stdout),
       exit_events: this.#chaos.exitEvents,
+      power_requests: this.#requests.size,
       retries: this.#retries,
       by_action: this.#counts,
       findings: [...this.#findings, ...left.map((text) => `left: ${text}`)],
@@ -238,8 +255,9 @@ class ChaosRun {
   #violation(text: string): void {
     this.#findings.push(`${text} (during ${this.#doing})`);
     const path = join(tmpdir(), `vmshim-chaos-${this.#plan.seed}-${++this.#evidence}.log`);
-    writeFileSync(path, this.#chaos.node.containerd.log().slice(-EVIDENCE));
-    this.#say(`VIOLATION: ${text}; containerd's log until now is in ${path}`);
+    const logs = [this.#chaos.node.containerd.log(), this.#chaos.agent.log];
+    writeFileSync(path, logs.map((log) => log.slice(-EVIDENCE)).join('\n'));
+    this.#say(`VIOLATION: ${text}; the logs of containerd and of the agent until now are in ${path}`);
   }
 
   #vm(index: number): ChaosVm {

@@ -12,7 +12,17 @@ import {
   settle,
 } from './guest-model.ts';
 import { KeptPod, type PodObserver, StuckError } from './kept-pod.ts';
-import { apply, applyPerhaps, type Effect, NEW_VM, type Power, type Powers } from './power-model.ts';
+import { Orders } from './orders.ts';
+import {
+  apply,
+  applyPerhaps,
+  type Effect,
+  NEW_VM,
+  type Power,
+  type Powers,
+  type PowerVerb,
+} from './power-model.ts';
+import type { Answer } from './request-ledger.ts';
 
 /** Longer than a guest takes to boot on a busy machine, and to write again after anything else. */
 const SILENT_MS = patience(300_000);
@@ -41,6 +51,10 @@ export class ChaosVm {
   #log = new GuestLog();
   #model: GuestModel = NEW_GUEST;
   #powers: Powers = NEW_VM;
+  /** Of its pod as the API server has it. */
+  #orders: Orders;
+  /** Orders that nobody has waited for yet. */
+  #open: { readonly id: string; readonly effect: Effect }[] = [];
   /** Of the guests before this one. */
   #before = { boots: 0, verified: 0 };
 
@@ -50,6 +64,7 @@ export class ChaosVm {
     this.#seed = seed;
     this.#court = court;
     this.#pod = this.#newPod();
+    this.#orders = this.#newOrders();
   }
 
   get pod(): KeptPod {
@@ -67,14 +82,43 @@ export class ChaosVm {
 
   /** Deletes the pod for good; the next one has another UID, and a guest with an empty disk. */
   async replace(): Promise<void> {
+    this.#orders.deleting();
     await this.#pod.remove();
     this.look();
-    this.#pod.forget();
+    this.forget();
     this.#before = { boots: this.boots, verified: this.verified };
     this.#pod = this.#newPod();
     this.#log = new GuestLog();
     this.#model = NEW_GUEST;
     this.#powers = NEW_VM;
+    this.#orders = this.#newOrders();
+  }
+
+  /** After its pod was removed: neither kubelet nor the API server knows it any more. */
+  forget(): void {
+    this.#pod.forget();
+    this.#orders.deleted();
+  }
+
+  /** An operator's annotation of the pod. @returns its id. */
+  order(action: PowerVerb, options: object, effect: Effect): string {
+    const id = this.#orders.give(action, options);
+    this.#open.push({ id, effect });
+    return id;
+  }
+
+  /** Resolves with what became of an order, while the VM's container runs. */
+  async answered(id: string): Promise<Answer> {
+    const deadline = Date.now() + SILENT_MS;
+    for (;;) {
+      const answer = this.#orders.answer(id);
+      if (answer !== undefined) {
+        this.#open = this.#open.filter((order) => order.id !== id);
+        return answer;
+      }
+      this.#expectPatience(deadline);
+      await delay(LOOK_MS);
+    }
   }
 
   /** What it may be now. */
@@ -123,17 +167,24 @@ export class ChaosVm {
     const before = this.look();
     const deadline = Date.now() + SILENT_MS;
     for (let looks = 0; ; looks++) {
+      if (this.#open.length > 0) {
+        if (looks % LOOKS_PER_SYNC === 0) await this.pod.run();
+        this.#takeAnswers();
+        this.#expectPatience(deadline);
+        await delay(LOOK_MS);
+        continue;
+      }
       // A container that runs as far as anybody knows may be one whose shim was killed just now.
       if (looks % LOOKS_PER_SYNC === 0) {
         await this.pod.run();
         if (!this.#isOn()) {
           const found = await this.#chaos.power(this);
           if (found !== undefined) this.#judgePower(found);
-          if (found === 'off') {
-            this.#judgeOff();
+          if (found === 'off') this.#judgeOff();
+          if (found === 'off' || (found === 'paused' && (await this.#standsStill()))) {
+            await this.#conditionSays(found, deadline);
             return;
           }
-          if (found === 'paused' && (await this.#standsStill())) return;
         }
       }
       if (this.look() >= before + PROOF && this.#isOn() && !this.#bootIsDue()) break;
@@ -146,6 +197,7 @@ export class ChaosVm {
     const { model, violations } = settle(this.#model);
     this.#model = model;
     for (const text of violations) this.#court.violation(`${this.pod.name}: ${text}`);
+    await this.#conditionSays('on', deadline);
   }
 
   /** Waits until the guest has flushed so many generations more, without touching the pod. @returns whether it did. */
@@ -158,6 +210,31 @@ export class ChaosVm {
       await delay(LOOK_MS);
     }
     return true;
+  }
+
+  /** What was asked while something else was done may have come before it, after it, or to nothing. */
+  #takeAnswers(): void {
+    this.#open = this.#open.filter(({ id, effect }) => {
+      if (this.#orders.answer(id) === undefined) return true;
+      const { powers } = applyPerhaps(this.#powers, effect);
+      this.#expect({ ...apply(this.#powers, effect), powers });
+      return false;
+    });
+  }
+
+  async #conditionSays(power: Power, deadline: number): Promise<void> {
+    while (!this.#orders.conditionIs(power)) {
+      if (Date.now() > deadline)
+        throw new StuckError(
+          `${this.pod.name} is ${power}, and its condition says: ${this.#orders.describe()}`,
+        );
+      await delay(LOOK_MS);
+    }
+  }
+
+  #expectPatience(deadline: number): void {
+    if (Date.now() > deadline)
+      throw new StuckError(`${this.pod.name} has a power request without an end: ${this.#orders.describe()}`);
   }
 
   #isOn(): boolean {
@@ -188,6 +265,11 @@ export class ChaosVm {
   #bootIsDue(): boolean {
     const { boots, boot, settledBoot } = this.#model;
     return boots === 'must' && boot === settledBoot;
+  }
+
+  /** The API server knows the pod before kubelet does. */
+  #newOrders(): Orders {
+    return new Orders(this.#chaos.agent.kube, this.#pod);
   }
 
   #newPod(): KeptPod {

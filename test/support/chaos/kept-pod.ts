@@ -58,6 +58,11 @@ export class KeptPod {
     return this.#container;
   }
 
+  /** Where kubelet keeps what it has of the pod. */
+  get directory(): string {
+    return `${this.#node.kubeletDir}/pods/${this.uid}`;
+  }
+
   /** Resolves when its container runs. */
   run(): Promise<void> {
     return this.#until('runs', () => this.#towardsRunning());
@@ -83,7 +88,7 @@ export class KeptPod {
 
   /** After `remove`: kubelet forgets the pod. */
   forget(): void {
-    rmSync(`${this.#node.kubeletDir}/pods/${this.uid}`, { recursive: true, force: true });
+    rmSync(this.directory, { recursive: true, force: true });
     rmSync(`${this.#node.kubeletDir}/log/shop_${this.name}_${this.uid}`, { recursive: true, force: true });
   }
 
