@@ -71,6 +71,8 @@ function decide(
   if (vm?.t !== 'answers') return handed ? nothing : say(id, 'pending', waiting(vm));
   if (handed && told === undefined && vm.vm.createdAt > Date.parse(known.time))
     return say(id, 'failed', MADE_ANEW);
+  // Of one that an earlier agent has handed over only the VM knows whether it was done. It says so, or refuses.
+  if (handed && told === undefined) return { answer: undefined, ask: request };
   if (vm.power?.phase === 'running' && !request.force)
     return say(id, 'pending', `waiting until the VM is done with request "${vm.power.id}"`);
   return handed ? { answer: undefined, ask: request } : say(id, 'running', '');

@@ -116,33 +116,35 @@ export class PodWorker {
     const { id } = request;
     this.#asked = { t: 'under way', id };
     const call = this.#effects.power(this.#pod.uid, request, this.#signal).then(
-      (answer) => {
-        this.#asked = { t: 'answered', id, answer };
-        this.poke();
-      },
+      (answer) => this.#heard(id, { t: 'answered', id, answer }),
       (error: unknown) => this.#refused(id, error),
     );
     this.#calls.add(call);
     void call.finally(() => this.#calls.delete(call));
   }
 
+  /** What became of a request; one that has another in its place by now says nothing of that one. */
+  #heard(id: string, asked: Asked | undefined): void {
+    if (this.#asked?.id !== id) return;
+    this.#asked = asked;
+    if (asked?.t === 'answered') this.poke();
+    else this.#later();
+  }
+
   #refused(id: string, error: unknown): void {
     if (this.#signal.aborted) return;
     const { kind, message } = VmError.from(error);
-    if (kind === 'FailedPrecondition') this.#asked = { t: 'refused', id };
+    if (kind === 'FailedPrecondition') this.#heard(id, { t: 'refused', id });
     // Whether it arrived nobody knows; the shim tells when it answers again.
-    else if (kind === 'Unavailable' || kind === 'DeadlineExceeded') this.#asked = undefined;
+    else if (kind === 'Unavailable' || kind === 'DeadlineExceeded') this.#heard(id, undefined);
     else {
       const sentence =
         kind === 'Unimplemented'
           ? 'the VM’s shim is of an earlier version, without power requests; it has them after the pod is made anew'
           : message;
       const answer: PowerAnswer = { id, phase: 'failed', message: sentence, time: new Date().toISOString() };
-      this.#asked = { t: 'answered', id, answer };
-      this.poke();
-      return;
+      this.#heard(id, { t: 'answered', id, answer });
     }
-    this.#later();
   }
 
   async #failed(error: unknown): Promise<void> {

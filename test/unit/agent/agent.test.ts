@@ -106,6 +106,38 @@ void t.test('conflicts are met by looking again; the last request wins', async (
   t.ok(kube.asked.has('get pods'));
 });
 
+void t.test('the end of a request that another one cut short is no answer of that one', async (t) => {
+  const { kube, shim } = await watchedVm(t);
+  const calls = ['1', '2'].map((id) => ({
+    id,
+    began: Promise.withResolvers<undefined>(),
+    ends: Promise.withResolvers<undefined>(),
+  }));
+  const [first, second] = calls;
+  shim.power = async ({ id, action }) => {
+    const call = calls.find((one) => one.id === id);
+    call?.began.resolve(undefined);
+    await call?.ends.promise;
+    return { id, action, phase: 'done', message: '', atMs: Date.now() };
+  };
+  kube.annotate('a', REQUEST, request('1', 'stop'));
+  await first?.began.promise;
+  kube.annotate('a', REQUEST, '{"id":"2","action":"stop","force":true}');
+  await second?.began.promise;
+  first?.ends.resolve(undefined);
+  // Whatever the agent makes of that, it has made of it before it tells of another change of the VM.
+  shim.set({ powerState: 'paused' });
+  await kube.until(() => poweredOn(kube).reason === 'Paused');
+  t.match(powerStatus(kube), { id: '2', phase: 'running' });
+  second?.ends.resolve(undefined);
+  await kube.until(() => powerStatus(kube).phase === 'done');
+  t.same(
+    shim.asked.map(({ id }) => id),
+    ['1', '2'],
+    'neither is asked again',
+  );
+});
+
 void t.test(
   'an outage of the API server touches no VM, and what came of a request is told after it',
   async (t) => {

@@ -101,6 +101,18 @@ void t.test('a VM made since a request was handed over is not given it again', (
   t.end();
 });
 
+void t.test('one that was handed over stays so: only the VM knows whether it was done', (t) => {
+  const handed = written(said('2', 'running'));
+  const busy = answers({ power: said('1', 'running') });
+  t.equal(plan(handed, busy), 'ask 2', 'of a VM that is busy as well, by an agent that did not ask');
+  const anew = answers({
+    vm: { ...vm, createdAt: Date.parse(BEFORE) + 1 },
+    power: said('1', 'running'),
+  });
+  t.match(plan(handed, anew), /^say 2 failed: the VM was made anew/);
+  t.end();
+});
+
 void t.test('a request that cannot be read fails once, and one of a pod that goes is left', (t) => {
   t.match(plan({ request: '{"id":"3"}' }, answers()), /^say 3 failed: "action" is missing/);
   const { answer } = planPod(pod({ request: '{"id":"3"}' }), answers(), undefined, NOW);
