@@ -19,7 +19,7 @@ async function main(argv: readonly string[]): Promise<void> {
 }
 
 async function run(options: AgentOptions): Promise<void> {
-  const { nodeName, listen, gcGraceMs, containerd, kubeconfig, debug } = options;
+  const { nodeName, listen, gcGraceMs, containerd, kubeconfig, mountNamespace, debug } = options;
   const log = textLogger((line) => void process.stderr.write(line), { debug });
   const host = new LinuxHost();
   const config = nodeConfig(host, process.env);
@@ -37,7 +37,7 @@ async function run(options: AgentOptions): Promise<void> {
     garbage:
       gcGraceMs === undefined
         ? undefined
-        : { graceMs: gcGraceMs, vmctl: vmctl(), env: forwarded(), containerd },
+        : { graceMs: gcGraceMs, vmctl: vmctl(mountNamespace), env: forwarded(), containerd },
     version: VERSION,
   });
   log.info('the agent runs', { node: nodeName, http: `${agent.address.host}:${agent.address.port}` });
@@ -47,9 +47,13 @@ async function run(options: AgentOptions): Promise<void> {
   await agent[Symbol.asyncDispose]();
 }
 
-/** It is installed beside us. */
-function vmctl(): string[] {
-  return [process.execPath, join(dirname(process.argv[1] ?? ''), 'vmctl.cjs')];
+/**
+ * It is installed beside us, in a container by the same paths as on the node. Undoing what a VM had takes more of the node than the
+ * agent itself does: the CNI plugins that free its addresses, Open vSwitch, mounts, and a keeper that outlives us.
+ */
+function vmctl(mountNamespace: string | undefined): string[] {
+  const enter = mountNamespace === undefined ? [] : ['nsenter', `--mount=${mountNamespace}`, '--'];
+  return [...enter, process.execPath, join(dirname(process.argv[1] ?? ''), 'vmctl.cjs')];
 }
 
 function forwarded(): Record<string, string> {

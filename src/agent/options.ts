@@ -9,6 +9,8 @@ export interface AgentOptions {
   /** Milliseconds; undefined when no garbage is collected. */
   readonly gcGraceMs: number | undefined;
   readonly containerd: string | undefined;
+  /** Path of the mount namespace in which garbage is collected; undefined for the agent's own. */
+  readonly mountNamespace: string | undefined;
   readonly debug: boolean;
 }
 
@@ -26,6 +28,9 @@ Options:
   --listen HOST:PORT  where /metrics, /healthz and /readyz are served (127.0.0.1:9464)
   --gc-grace TIME     how long what a pod left is kept, such as 30m, 1h (default) or 7d; "off" keeps it
   --containerd SOCKET containerd's socket (/run/containerd/containerd.sock)
+  --mount-namespace FILE
+                      collect garbage with the file systems of another mount namespace: for an agent in a container,
+                      which lacks the node's CNI plugins and their state, /proc/1/ns/mnt
   --debug             log more
   --version
 `;
@@ -53,6 +58,7 @@ export function parseOptions(argv: readonly string[], env: NodeJS.ProcessEnv): A
       listen: parseListen(values.listen ?? '127.0.0.1:9464'),
       gcGraceMs: parseGrace(values['gc-grace'] ?? '1h'),
       containerd: values.containerd ?? env['CONTAINERD_ADDRESS'],
+      mountNamespace: parseNamespace(values['mount-namespace']),
       debug: values.debug ?? false,
     },
   };
@@ -68,6 +74,7 @@ function parse(argv: readonly string[]) {
         listen: { type: 'string' },
         'gc-grace': { type: 'string' },
         containerd: { type: 'string' },
+        'mount-namespace': { type: 'string' },
         debug: { type: 'boolean' },
         version: { type: 'boolean' },
         help: { type: 'boolean', short: 'h' },
@@ -93,6 +100,11 @@ function parseGrace(text: string): number | undefined {
   if (amount === undefined || ms === undefined)
     throw wrong(`--gc-grace is "${text}"; give a number and s, m, h or d, such as 1h, or off`);
   return Number(amount) * ms;
+}
+
+function parseNamespace(path: string | undefined): string | undefined {
+  if (path === undefined || path.startsWith('/')) return path;
+  throw wrong(`--mount-namespace is "${path}"; give the path of a namespace, such as /proc/1/ns/mnt`);
 }
 
 function wrong(sentence: string): VmError {

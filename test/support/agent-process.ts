@@ -8,18 +8,32 @@ import type { Teardown } from './temp-dir.ts';
 
 const bin = join(import.meta.dirname, '../../bin');
 
+export interface AgentSurroundings {
+  readonly env: Readonly<Record<string, string>>;
+  /** A command that becomes the agent. */
+  readonly launcher?: readonly string[];
+}
+
 /** The installed agent, as a node runs it. Killed with the test. */
 export class AgentProcess {
   readonly log: ExpectText;
   readonly #process: ChildProcess;
   readonly #closed: Promise<unknown>;
 
-  constructor(t: Teardown, kube: KubeServer, env: Readonly<Record<string, string>>, ...args: string[]) {
-    const child = spawn(
-      join(bin, 'vm-node-agent'),
-      ['--node-name', 'node-1', '--kubeconfig', kube.kubeconfig, '--listen', '127.0.0.1:0', ...args],
-      { env: { ...process.env, ...env }, stdio: ['ignore', 'ignore', 'pipe'] },
-    );
+  constructor(
+    t: Teardown,
+    kube: KubeServer,
+    { env, launcher = [] }: AgentSurroundings,
+    ...options: string[]
+  ) {
+    const [file = '', ...args] = [
+      ...[...launcher, join(bin, 'vm-node-agent'), '--node-name', 'node-1'],
+      ...['--kubeconfig', kube.kubeconfig, '--listen', '127.0.0.1:0', ...options],
+    ];
+    const child = spawn(file, args, {
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
     this.#process = child;
     this.#closed = once(child, 'close');
     this.log = new ExpectText(child.stderr);

@@ -47,7 +47,10 @@ void t.test('the DaemonSet runs the agent with options it takes', (t) => {
   const [container] = itemsAt(spec, 'containers');
   const args = itemsAt(container, 'args').map(String);
   const command = parseOptions(args, { NODE_NAME: 'node-1' });
-  t.match(command, { t: 'run', options: { listen: { host: '127.0.0.1', port: 9464 } } });
+  t.match(command, {
+    t: 'run',
+    options: { listen: { host: '127.0.0.1', port: 9464 }, mountNamespace: '/proc/1/ns/mnt' },
+  });
   t.match(itemsAt(container, 'env'), [{ name: 'NODE_NAME' }]);
   for (const probe of ['livenessProbe', 'readinessProbe'])
     t.match(at(container, probe), { httpGet: { host: '127.0.0.1', port: 9464 } });
@@ -57,14 +60,13 @@ void t.test('the DaemonSet runs the agent with options it takes', (t) => {
   const mounts = itemsAt(container, 'volumeMounts').map((mount) => textAt(mount, 'name'));
   t.same([...mounts].sort(), [...volumes].sort());
   const paths = itemsAt(container, 'volumeMounts').map((mount) => textAt(mount, 'mountPath'));
-  for (const path of [
-    '/run/vmshim',
-    '/var/lib/vmshim',
-    '/var/lib/kubelet/pods',
-    '/run/containerd',
-    '/sys/fs/cgroup',
-  ])
+  for (const path of ['/run/vmshim', '/var/lib/kubelet/pods', '/sys/fs/cgroup'])
     t.ok(paths.includes(path), path);
+  const writable = itemsAt(container, 'volumeMounts').filter((mount) => at(mount, 'readOnly') !== true);
+  t.same(
+    writable.map((mount) => textAt(mount, 'mountPath')),
+    ['/run/vmshim', '/tmp'],
+  );
   t.equal(textAt(spec, 'serviceAccountName'), textAt(find('ServiceAccount'), 'metadata', 'name'));
   t.end();
 });

@@ -30,6 +30,7 @@ void t.test('wrong options are refused by a sentence', (t) => {
     [['--node-name', 'n', '--listen', '1.2.3.4'], /--listen is "1.2.3.4"/],
     [['--node-name', 'n', '--listen', '1.2.3.4:70000'], /--listen is/],
     [['--node-name', 'n', '--gc-grace', '1'], /--gc-grace is "1"/],
+    [['--node-name', 'n', '--mount-namespace', 'host'], /--mount-namespace is "host"/],
     [['--nodename', 'n'], /--nodename.*--help/],
   ];
   for (const [argv, message] of cases)
