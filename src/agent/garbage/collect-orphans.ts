@@ -73,13 +73,18 @@ function expectOwnProcesses(vms: readonly VmView[]): void {
   );
 }
 
-/** A node's name that is wrong would make all of its pods look gone. */
+/**
+ * A node's name that is wrong would make all of its pods look gone. Where kubelet has none, as on a node that was set up anew and
+ * kept its data directory, nothing says that it is right.
+ */
 function expectOwnNode(host: Host, kubeletDir: string, existing: ReadonlySet<string>): void {
   const here = host.listDir(`${kubeletDir}/pods`);
-  if (here.length === 0 || here.some((uid) => existing.has(uid))) return;
+  if (here.some((uid) => existing.has(uid))) return;
   throw new VmError(
     'FailedPrecondition',
-    `none of the ${here.length} pods in ${kubeletDir}/pods is one that the API server has for this node; is --node-name right?`,
+    here.length === 0
+      ? `there are no pods in ${kubeletDir}/pods yet that would prove --node-name right`
+      : `none of the ${here.length} pods in ${kubeletDir}/pods is one that the API server has for this node; is --node-name right?`,
   );
 }
 

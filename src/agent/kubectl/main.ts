@@ -7,6 +7,7 @@ import { isAction, isGrace } from '../power/power-request.ts';
 import { VERSION } from '../version.ts';
 import { hasStdin, isVm, PodClient } from './pod-client.ts';
 import { askPower, type PowerVerb } from './power-verb.ts';
+import { shownText } from './shown-text.ts';
 import { vmDetails, vmTable } from './vm-lines.ts';
 
 const HELP = `kubectl vm looks after pods that are virtual machines, through the API server alone.
@@ -101,10 +102,10 @@ async function main(argv: readonly string[]): Promise<number> {
   };
   if (verb.force && command !== 'stop') throw new UsageError('only "stop" can be forced');
   const timeout = AbortSignal.timeout((parseSeconds(values.timeout, '--timeout') ?? TIMEOUT_S) * 1000);
-  const say = (sentence: string): void => void process.stderr.write(`${sentence}\n`);
+  const say = (sentence: string): void => void process.stderr.write(`${shownText(sentence)}\n`);
   const answer = await askPower(client, pod, verb, say, AbortSignal.any([signal, timeout]));
   if (answer === undefined) return EXIT.ok;
-  const text = `pod/${name} ${command}: ${answer.phase}${answer.message === '' ? '' : `: ${answer.message}`}\n`;
+  const text = `pod/${name} ${command}: ${answer.phase}${answer.message === '' ? '' : `: ${shownText(answer.message)}`}\n`;
   (answer.phase === 'done' ? process.stdout : process.stderr).write(text);
   return answer.phase === 'done' ? EXIT.ok : EXIT.failed;
 }

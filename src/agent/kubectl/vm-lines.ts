@@ -3,6 +3,7 @@ import { textAt } from '../kube/json.ts';
 import { parsePod, type PodView } from '../kube/pod-view.ts';
 import { parsePowerRequest } from '../power/power-request.ts';
 import { parsePowerAnswer } from '../power/power-status.ts';
+import { shownText } from './shown-text.ts';
 
 /** One line per pod. @param withNamespace whether they are of several namespaces. */
 export function vmTable(pods: readonly unknown[], withNamespace: boolean): string {
@@ -17,7 +18,7 @@ export function vmTable(pods: readonly unknown[], withNamespace: boolean): strin
       textAt(pod, 'spec', 'nodeName') ?? '-',
       textAt(pod, 'status', 'podIP') ?? '-',
     ];
-    return withNamespace ? [view.namespace, ...cells] : cells;
+    return (withNamespace ? [view.namespace, ...cells] : cells).map(shownText);
   });
   return renderTable(withNamespace ? ['NAMESPACE', ...head] : head, rows);
 }
@@ -43,7 +44,7 @@ export function vmDetails(pod: unknown): string {
   ];
   const shown = lines.filter(([, value]) => value !== '');
   const width = Math.max(...shown.map(([label]) => label.length));
-  return shown.map(([label, value]) => `${label.padEnd(width)}  ${value}\n`).join('');
+  return shown.map(([label, value]) => `${label.padEnd(width)}  ${shownText(value)}\n`).join('');
 }
 
 function phase(pod: unknown, view: PodView): string {

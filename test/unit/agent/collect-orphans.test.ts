@@ -51,6 +51,8 @@ void t.test('vmctl gc is told which pods exist, and what it did is summed up', a
 });
 
 void t.test('without proof nothing is asked of vmctl', async (t) => {
+  const empty = tempDir(t);
+  mkdirSync(join(empty, 'pods'));
   const vm = { name: 'vm', alive: undefined } as Partial<NodeVm> as NodeVm;
   const unseen = { t: 'answers', vm } as Partial<VmView> as VmView;
   const cases: [Partial<CollectorParts>, RegExp][] = [
@@ -58,6 +60,7 @@ void t.test('without proof nothing is asked of vmctl', async (t) => {
     [{ listUids: () => Promise.resolve(new Set(['uid-z'])) }, /none of the 1 pods .*is --node-name right/],
     [{ vms: () => [unseen] }, /its process cannot be seen.*hostPID/],
     [{ kubeletDir: '/nowhere' }, /\/nowhere\/pods/],
+    [{ kubeletDir: empty }, /there are no pods in .*\/pods yet that would prove --node-name right/],
   ];
   for (const [more, message] of cases) {
     const { host, parts } = make(t, more);

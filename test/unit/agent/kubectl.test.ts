@@ -45,6 +45,30 @@ void t.test('a request is written and its answer followed, across connections th
   t.equal(await ask({ ...STOP, wait: false }), undefined);
 });
 
+void t.test('what somebody wrote into a pod does not steer the terminal of who looks at it', async (t) => {
+  const { kube } = await make(t);
+  const status = { id: '1', phase: 'failed', message: 'gone\u001b[2J\r\u009b1m', time: '\u202etxt' };
+  kube.annotate('a', 'vmshim.io/power-request', '{"id":"1",\n"action":"stop"}\u0007');
+  kube.annotate('a', 'vmshim.io/power-status', JSON.stringify(status));
+  kube.change('a', (pod) => (pod.status['podIP'] = '\u001b]0;x'));
+  const text = vmDetails(kube.pod('a')) + vmTable([kube.pod('a')], true);
+  t.notMatch(text.replaceAll('\n', ''), /[\p{Cc}\p{Cf}]/u);
+  t.match(text, /answer +failed: gone\\u\{1b\}\[2J\\u\{d\}\\u\{9b\}1m\n/);
+  t.match(text, /request +\{"id":"1",\\u\{a\}"action":"stop"\}\\u\{7\}\n/);
+  const program = join(import.meta.dirname, '../../../src/agent/kubectl/main.ts');
+  const env = { KUBECONFIG: kube.kubeconfig };
+  const running = execa(process.execPath, [program, 'stop', 'a'], { env, reject: false });
+  await kube.until(() => kube.watching === 1);
+  const { id } = JSON.parse(kube.pod('a').metadata.annotations['vmshim.io/power-request'] ?? '') as object & {
+    id?: string;
+  };
+  const say = (phase: string, message: string): void =>
+    kube.annotate('a', 'vmshim.io/power-status', JSON.stringify({ id, phase, message, time: '' }));
+  say('pending', 'wait\u001b[1A');
+  say('failed', 'no\u001b[1A');
+  t.match(await running, { stderr: /^(wait\\u\{1b\}\[1A\n)?pod\/a stop: failed: no\\u\{1b\}\[1A$/ });
+});
+
 void t.test('a request that fails, is replaced, or whose pod goes', async (t) => {
   const { kube, answer, ask } = await make(t);
   const failed = ask();
