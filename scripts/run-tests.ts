@@ -56,7 +56,7 @@ async function main(): Promise<number> {
   });
   const only = values.rounds !== undefined ? 'data-safety' : values.seconds !== undefined ? 'sequence' : '';
   const [kind = '', filter = kind === 'chaos' ? only : ''] = positionals;
-  const names = kind === 'all' ? ['unit', 'integration'] : [kind];
+  const names = kind === 'all' ? ['unit', 'integration', 'testbed'] : [kind];
   const jobs = values.jobs === undefined ? undefined : Number(values.jobs);
   if (
     positionals.length > 2 ||

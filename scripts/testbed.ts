@@ -1,8 +1,9 @@
 import { readFileSync, writeSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { nodeShell, runInNode } from './node/boot-node.ts';
-import { makeDisks } from './node/disks.ts';
+import { type NodeLimits, nodeShell, runInNode } from './node/boot-node.ts';
+import { makeDisks, type NodeDisks } from './node/disks.ts';
 import { MINIMAL_CPUS, MINIMAL_MIB, type NodeShape } from './node/plan-node.ts';
+import { runFiles } from './node/run-files.ts';
 import { tscKhz } from './node/tsc-frequency.ts';
 
 /** See scripts/testbed, which starts this. */
@@ -17,6 +18,11 @@ const FILE_SECONDS = 3600;
 const SILENT_SECONDS = 600;
 /** Nor these, which are without a pulse of the node, on a machine that is busy with other things; its boot is among them. */
 const HUNG_SECONDS = 300;
+
+const OUTPUT = {
+  out: (text: string): void => void process.stdout.write(text),
+  err: (text: string): void => void process.stderr.write(text),
+};
 
 class UsageError extends Error {}
 
@@ -50,10 +56,19 @@ async function main(args: string[]): Promise<number> {
   if (!(action in takes) || !takes[action as keyof typeof takes]) {
     throw new UsageError(USAGE);
   }
-  using disks = await makeDisks({ files, seconds, silence, boots });
-  if (action === 'build') return 0;
-  if (action === 'shell') return await nodeShell(shape, disks);
-  return await runInNode(shape, disks, { signal: stopSignal(), silence: HUNG_SECONDS });
+  const disksOf = async (some: readonly string[]): Promise<NodeDisks> =>
+    await makeDisks({ files: some, seconds, silence, boots });
+  const limits = (): NodeLimits => ({ signal: stopSignal(), silence: HUNG_SECONDS });
+  if (action === 'run') return await runFiles(shape, files, disksOf, limits(), OUTPUT);
+  using disks = await disksOf(files);
+  switch (action) {
+    case 'build':
+      return 0;
+    case 'shell':
+      return await nodeShell(shape, disks);
+    default:
+      return await runInNode(shape, disks, limits(), OUTPUT);
+  }
 }
 
 /** Aborts when somebody wants us to end. */

@@ -25,29 +25,48 @@ export interface NodeLimits {
   readonly silence: number;
 }
 
+/** Where what is said in the node goes, in pieces of any size. */
+export interface NodeOutput {
+  readonly out: (text: string) => void;
+  readonly err: (text: string) => void;
+}
+
+/** The node had no pulse for as long as its limits say. */
+export class NodeSilent extends Error {}
+
 /**
- * Boots the node and runs the job that is on its disk: its stdout and stderr become ours. Ends the node at its limits,
- * and leaves no process.
+ * Boots the node and runs the job that is on its disk. Ends the node at its limits, and leaves no process.
  *
- * @returns the job's exit status; the end of the node's console is on stderr when that is not 0
- * @throws Error with the end of the node's console when it ends without one
+ * @returns the job's exit status; the end of the node's console is in `err` when that is not 0
+ * @throws NodeSilent, Error with the end of the node's console when it ends without one
  */
-export async function runInNode(shape: NodeShape, disks: NodeDisks, limits: NodeLimits): Promise<number> {
+export async function runInNode(
+  shape: NodeShape,
+  disks: NodeDisks,
+  limits: NodeLimits,
+  { out, err }: NodeOutput,
+): Promise<number> {
   await using undo = new AsyncDisposableStack();
   const hung = new AbortController();
   const silent = setTimeout(() => {
-    hung.abort(new Error(`the node has said nothing for ${limits.silence} seconds`));
+    hung.abort(new NodeSilent(`the node has said nothing for ${limits.silence} seconds`));
   }, limits.silence * 1000);
   undo.defer(() => clearTimeout(silent));
   const signal = AbortSignal.any([limits.signal, hung.signal]);
 
-  const forward = (socket: Socket, to: NodeJS.WriteStream): void => {
-    socket.on('data', () => silent.refresh()).pipe(to, { end: false });
+  /** What was on its way when the node ended. */
+  const said: Promise<unknown>[] = [];
+  const forward = (socket: Socket, to: (text: string) => void): void => {
+    said.push(new Promise((resolve) => socket.on('close', resolve)));
+    socket.setEncoding('utf8').on('data', (text: string) => {
+      silent.refresh();
+      to(text);
+    });
   };
   let status = Promise.resolve('');
   const ports = [
-    undo.use(await listen(disks, 'out', (socket) => forward(socket, process.stdout))).port,
-    undo.use(await listen(disks, 'err', (socket) => forward(socket, process.stderr))).port,
+    undo.use(await listen(disks, 'out', (socket) => forward(socket, out))).port,
+    undo.use(await listen(disks, 'err', (socket) => forward(socket, err))).port,
     undo.use(await listen(disks, 'pulse', (socket) => void socket.on('data', () => silent.refresh()))).port,
     undo.use(await listen(disks, 'status', (socket) => void (status = text(socket)))).port,
   ];
@@ -73,14 +92,18 @@ export async function runInNode(shape: NodeShape, disks: NodeDisks, limits: Node
 
   const ended = await qemu.ended;
   const found = await diagnosis;
-  if (found !== '') process.stderr.write(`what there was to see of the silent node:\n${found}\n`);
-  const said = `the end of the node's console:\n${consoleOf(eyes.consoleLog).slice(-4000)}`;
-  if (signal.aborted) throw new Error(`${reasonOf(signal)}; ${said}`);
+  await Promise.all(said);
+  if (found !== '') err(`what there was to see of the silent node:\n${found}\n`);
+  const lastWords = `the end of the node's console:\n${consoleOf(eyes.consoleLog).slice(-4000)}`;
+  if (signal.aborted) {
+    const Kind = signal.reason instanceof NodeSilent ? NodeSilent : Error;
+    throw new Kind(`${reasonOf(signal)}; ${lastWords}`);
+  }
   const answer = /^\d+$/.exec((await status).trim());
   if (ended !== 0 || answer === null) {
-    throw new Error(`the node ended without a result (QEMU: ${ended}); ${said}`);
+    throw new Error(`the node ended without a result (QEMU: ${ended}); ${lastWords}`);
   }
-  if (answer[0] !== '0') process.stderr.write(`${said}\n`);
+  if (answer[0] !== '0') err(`${lastWords}\n`);
   return Number(answer[0]);
 }
 
