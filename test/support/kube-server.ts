@@ -43,6 +43,8 @@ export class KubeServer {
   readonly requests: string[] = [];
   /** How many lists were asked for what is true now, not for what is in a cache. */
   consistentLists = 0;
+  /** What a list that may be answered from a cache has; undefined for what is true now. */
+  cache: readonly Pod[] | undefined;
   /** Called before each patch is applied, once per entry. */
   readonly beforePatch: ((pod: Pod) => void)[] = [];
   /** Answered to everything while it is set. */
@@ -246,7 +248,8 @@ export class KubeServer {
       refuse(response, 504, 'Too large resource version');
       return;
     }
-    const all = [...this.pods.values()].filter(selector(query, namespace));
+    const cached = wanted === '0' ? this.cache : undefined;
+    const all = [...(cached ?? this.pods.values())].filter(selector(query, namespace));
     const from = Number(query.get('continue') ?? 0);
     const limit = query.has('limit') ? Number(query.get('limit')) : all.length;
     const more = from + limit < all.length ? { continue: String(from + limit) } : {};

@@ -36,6 +36,8 @@ export class PodWorker {
   readonly #backOff: BackOff;
   #pod: PodView;
   #asked: Asked | undefined;
+  /** Id of the request of which we know that the pod asks it still: what a list or a watch tells may be old. */
+  #asks: string | undefined;
   #dirty = false;
   #working: Promise<void> | undefined;
   #retry: NodeJS.Timeout | undefined;
@@ -95,6 +97,7 @@ export class PodWorker {
     const plan = planPod(this.#pod, this.#effects.vm(uid), this.#asked, new Date());
     if (plan.answer !== undefined) {
       this.#pod = await this.#effects.annotate(this.#pod, renderPowerAnswer(plan.answer), this.#signal);
+      if (plan.answer.phase === 'running') this.#asks = plan.answer.id;
       this.#dirty = true;
       this.#log.info('a power request went on', {
         pod: `${this.#pod.namespace}/${this.#pod.name}`,
@@ -106,9 +109,19 @@ export class PodWorker {
       this.#pod = await this.#effects.condition(this.#pod, plan.condition, this.#signal);
       this.#dirty = true;
     } else if (plan.ask !== undefined) {
-      this.#ask(plan.ask);
+      if (this.#asks === plan.ask.id) this.#ask(plan.ask);
+      else await this.#lookAgain(plan.ask.id);
     }
     this.#backOff.reset();
+  }
+
+  /** An earlier agent has handed the request over, as far as we were told: another one may have taken its place since. */
+  async #lookAgain(id: string): Promise<void> {
+    const fresh = await this.#effects.read(this.#pod, this.#signal);
+    if (fresh.uid !== this.#pod.uid) return;
+    this.#pod = fresh;
+    this.#asks = id;
+    this.#dirty = true;
   }
 
   /** Not waited for: a guest may take minutes to stop, and its pod has to be told of other things meanwhile. */

@@ -6,6 +6,7 @@ import type { StandInShim } from '../../support/stand-in-shim.ts';
 import type { Teardown } from '../../support/temp-dir.ts';
 
 const REQUEST = 'vmshim.io/power-request';
+const STATUS = 'vmshim.io/power-status';
 const request = (id: string, action: string, more = {}): string => JSON.stringify({ id, action, ...more });
 
 /** Stops and starts at once, and remembers ids as a shim does. */
@@ -77,6 +78,37 @@ void t.test('an agent that was restarted does nothing twice', async (t) => {
   await kube.until(() => powerStatus(kube).phase === 'done');
   t.match(powerStatus(kube), { id: '3', message: 'once' });
   t.equal(shim.asked.length, 2);
+});
+
+void t.test('an agent that was restarted asks nothing that a cache alone still tells of', async (t) => {
+  const { kube, start, vm } = await agentLab(t);
+  const shim = await vm();
+  obedient(shim);
+  kube.addPod({ name: 'a', uid: 'uid-a' }).status.conditions.push({
+    type: 'vmshim.io/PoweredOn',
+    status: 'True',
+    reason: 'PoweredOn',
+    message: '',
+  });
+  kube.annotate('a', REQUEST, request('1', 'stop'));
+  const answer = { id: '1', phase: 'running', message: '', time: new Date(Date.now() + 1).toISOString() };
+  kube.annotate('a', STATUS, JSON.stringify(answer));
+  kube.cache = [structuredClone(kube.pod('a'))];
+  // Its agent died before it asked, and the operator has thought better of it.
+  kube.annotate('a', REQUEST, request('2', 'start'));
+  kube.annotate('a', STATUS, JSON.stringify({ ...answer, id: '2', phase: 'done' }));
+  // A cache that lags behind tells of what has changed later on as well.
+  kube.endsAtOnce = true;
+  kube.compact();
+  await start();
+  await kube.until(() => kube.asked.has('get pods') || shim.asked.length > 0);
+  kube.endsAtOnce = false;
+  kube.annotate('a', REQUEST, request('3', 'start'));
+  await kube.until(() => powerStatus(kube).id === '3' && powerStatus(kube).phase === 'done');
+  t.same(
+    shim.asked.map(({ id }) => id),
+    ['3'],
+  );
 });
 
 void t.test('a request that is none is answered by a sentence and asked of nobody', async (t) => {
