@@ -19,6 +19,7 @@ import { cleanUpTask } from './clean-up.ts';
 import { shutDownOrphan } from './end-orphan.ts';
 import { readGuestFigures } from './guest-figures.ts';
 import { adoptedNics, atBoot, changedAddresses, sameCards, told } from './adopted-nics.ts';
+import { announceArrival } from './announce-arrival.ts';
 import { answerDhcp } from './guest-nics.ts';
 import { leaveOrphan, orphanNow } from './leave-orphan.ts';
 import { limitVmMemory } from './limit-memory.ts';
@@ -205,6 +206,7 @@ async function takeOver(
   const dhcp = services.use(answerDhcp(deps, nics, spec.guestData.hostname));
   const forward = services.use(forwardPorts(deps, nics, request.netns));
   const onTold = (): void => update({ nics: nics.map(told) });
+  services.use(announceArrival(deps, nics, dhcp, spec.id));
   services.use(plugCablesIn({ qmp: qemu.qmp, log, id: spec.id, onTold }, nics));
   for (const { card, booted, now } of changedAddresses(nics))
     log.info('the guest’s addresses are others than it booted with', { id: spec.id, card, booted, now });

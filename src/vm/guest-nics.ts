@@ -95,6 +95,8 @@ async function restoreOthers(
 export interface GuestServices extends Disposable {
   /** In the order of the cards. */
   dhcpCounters(): DhcpCounters[];
+  /** Tells the guest anew, unasked, who stands behind the IPv6 router that it knows at a card; nothing where it knows the real one. */
+  tellGateway(index: number): void;
 }
 
 /** Tells the guest its addresses for as long as the VM lives, by a responder for every card. */
@@ -121,6 +123,7 @@ export function answerDhcp(
   const kept = open.move();
   return {
     dhcpCounters: () => responders.map((responder) => responder.counters()),
+    tellGateway: (index) => responders[index]?.tellGateway(),
     [Symbol.dispose]: () => kept.dispose(),
   };
 }

@@ -1,12 +1,8 @@
+import { ARP_FRAME_BYTES, ARP_REPLY, ARP_REQUEST, arpHeader, encodeArpFrame } from './arp-frame.ts';
 import type { FrameAnswer } from './frame-answer.ts';
 import type { GuestLease } from './guest-lease.ts';
 import { sameBytes } from './ip-bytes.ts';
-import { ETHERTYPE_ARP, ETHERTYPE_IPV4 } from './protocol-numbers.ts';
-
-/** Ethernet's header and an ARP packet of Ethernet and IPv4 (RFC 826). */
-const ARP_FRAME = 14 + 28;
-const REQUEST = 1;
-const REPLY = 2;
+import { ETHERTYPE_ARP } from './protocol-numbers.ts';
 
 /** True for a frame that `answerArp` is for. */
 export function isArp(frame: Uint8Array): boolean {
@@ -18,7 +14,7 @@ export function isArp(frame: Uint8Array): boolean {
  * (proxy ARP), but only while the node has a route to the gateway's address, of which that of a routed guest needs none.
  */
 export function answerArp(lease: GuestLease, frame: Uint8Array): FrameAnswer {
-  if (frame.length < ARP_FRAME || !sameBytes(frame.subarray(14, 22), REQUEST_HEADER))
+  if (frame.length < ARP_FRAME_BYTES || !sameBytes(frame.subarray(14, 22), REQUEST_HEADER))
     return { kind: 'malformed' };
   const senderMac = frame.subarray(22, 28);
   const senderIp = frame.subarray(28, 32);
@@ -27,19 +23,14 @@ export function answerArp(lease: GuestLease, frame: Uint8Array): FrameAnswer {
   const known = node?.addresses.some((address) => sameBytes(address, targetIp)) ?? false;
   const honest = sameBytes(senderMac, lease.mac) && sameBytes(frame.subarray(6, 12), lease.mac);
   if (node === undefined || !known || !honest) return { kind: 'not-ours' };
-  const reply = Buffer.concat([
-    ...[lease.mac, node.mac, Uint8Array.of(ETHERTYPE_ARP >> 8, ETHERTYPE_ARP & 0xff)],
-    ...[arpHeader(REPLY), node.mac, targetIp, senderMac, senderIp],
-  ]);
+  const reply = encodeArpFrame(ARP_REPLY, {
+    ...{ senderMac: node.mac, senderIp: targetIp },
+    ...{ targetMac: senderMac, targetIp: senderIp },
+  });
   return { kind: 'arp-reply', frame: reply };
 }
 
-/** Ethernet, IPv4, the lengths of their addresses, operation. */
-function arpHeader(operation: number): Uint8Array {
-  return Uint8Array.of(0, 1, ETHERTYPE_IPV4 >> 8, ETHERTYPE_IPV4 & 0xff, 6, 4, 0, operation);
-}
-
-const REQUEST_HEADER = arpHeader(REQUEST);
+const REQUEST_HEADER = arpHeader(ARP_REQUEST);
 
 function uint16(bytes: Uint8Array, offset: number): number {
   return ((bytes[offset] ?? 0) << 8) | (bytes[offset + 1] ?? 0);

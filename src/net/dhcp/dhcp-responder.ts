@@ -47,6 +47,11 @@ export type DhcpCounters = Readonly<
 /** Tells one guest its address by DHCPv4, router advertisements and DHCPv6, for as long as it is open. */
 export interface DhcpResponder extends Disposable {
   counters(): DhcpCounters;
+  /**
+   * Finds out the MAC address of a gateway that stands behind a made-up router, and tells the guest, as if it had asked: its network
+   * is another one now. Nothing where no router is made up.
+   */
+  tellGateway(): void;
   /** Idempotent. */
   close(): void;
 }
@@ -104,6 +109,12 @@ class PacketResponder implements DhcpResponder {
 
   counters(): DhcpCounters {
     return { ...this.#counters };
+  }
+
+  tellGateway(): void {
+    const { v6 } = this.#lease;
+    const [asker] = v6?.addresses ?? [];
+    if (v6?.gateway !== undefined && asker !== undefined) this.#askGateway(asker);
   }
 
   close(): void {

@@ -1,17 +1,12 @@
 import type { Native } from '../../host/native.ts';
 import { openPacketSocket, type PacketSocket } from '../../host/packet-socket.ts';
 import { assembleBpf } from './bpf-program.ts';
-import { encodeNeighborDiscoveryFrame } from './encode-packet.ts';
 import type { GuestLease } from './guest-lease.ts';
 import { parseGuestPacket } from './guest-packet.ts';
 import { sameBytes } from './ip-bytes.ts';
 import type { GatewayLink } from './lease6.ts';
-import {
-  ETHERTYPE_IPV6,
-  IP_PROTOCOL_ICMPV6,
-  NEIGHBOR_ADVERTISEMENT,
-  NEIGHBOR_SOLICITATION,
-} from './protocol-numbers.ts';
+import { encodeNeighborQuestion, NOBODY } from './neighbor-question.ts';
+import { ETHERTYPE_IPV6, IP_PROTOCOL_ICMPV6, NEIGHBOR_ADVERTISEMENT } from './protocol-numbers.ts';
 import { neighborTargetFilter } from './request-filter.ts';
 
 /** As long as a host waits for an answer before it asks again (RetransTimer, RFC 4861, section 10). */
@@ -51,8 +46,8 @@ export class GatewayLookup implements Disposable {
     this.#link = parts.link;
     this.#gateway = parts.gateway;
     this.#onAnswer = parts.onAnswer;
-    this.#question = encodeQuestion(
-      parts.lease,
+    this.#question = encodeNeighborQuestion(
+      parts.lease.mac,
       parts.gateway,
       parts.link.asker === 'guest' ? parts.source : NOBODY,
     );
@@ -103,27 +98,6 @@ export class GatewayLookup implements Disposable {
     this.#socket?.close();
     this.#socket = undefined;
   }
-}
-
-const NOBODY = new Uint8Array(16);
-
-/** A neighbour solicitation (RFC 4861, section 4.3), from the guest's MAC address: nobody else's belongs on its port. */
-function encodeQuestion(lease: GuestLease, gateway: Uint8Array, source: Uint8Array): Buffer {
-  const [a = 0, b = 0, c = 0] = gateway.subarray(13);
-  const anonymous = sameBytes(source, NOBODY);
-  const path = {
-    sourceMac: lease.mac,
-    destinationMac: Uint8Array.of(0x33, 0x33, 0xff, a, b, c),
-    source,
-    destination: Uint8Array.of(0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c),
-  };
-  // Without an address of its own a question must not name a MAC address, and all hear the answer.
-  const option = anonymous ? new Uint8Array() : Uint8Array.of(1, 1, ...lease.mac);
-  return encodeNeighborDiscoveryFrame(
-    path,
-    NEIGHBOR_SOLICITATION,
-    Buffer.concat([new Uint8Array(4), gateway, option]),
-  );
 }
 
 /** What a neighbour advertisement (RFC 4861, sections 4.4 and 7.1.2) says of an address; undefined for anything else. */
