@@ -19,6 +19,7 @@ import { cleanUpTask } from './clean-up.ts';
 import { shutDownOrphan } from './end-orphan.ts';
 import { readGuestFigures } from './guest-figures.ts';
 import { adoptedNics, atBoot, changedAddresses, sameCards, told } from './adopted-nics.ts';
+import { adoptDirectories, hasDirectories } from './adopt-directories.ts';
 import { announceArrival } from './announce-arrival.ts';
 import { answerDhcp } from './guest-nics.ts';
 import { leaveOrphan, orphanNow } from './leave-orphan.ts';
@@ -83,6 +84,7 @@ export async function adoptMachine(
     record.survival !== undefined &&
     isMachineOf(record.survival, spec, rootfs.mounts) &&
     sameCards(record.nics, nics) &&
+    hasDirectories(deps, record, spec.shared) &&
     hasTaps(deps, record);
   for (;;) {
     const claim = await claimOrphan(deps, { owner: ownerOf(spec), config, fits });
@@ -204,6 +206,7 @@ async function takeOver(
   await pullCables(qemu.qmp, nics, limit);
   await rejoinNics(deps, qemu, nics, signal);
   const dhcp = services.use(answerDhcp(deps, nics, spec.guestData.hostname));
+  const directories = services.use(adoptDirectories(deps, record, spec.shared, qemu));
   const forward = services.use(forwardPorts(deps, nics, request.netns));
   const onTold = (): void => update({ nics: nics.map(told) });
   services.use(announceArrival(deps, nics, dhcp, spec.id));
@@ -236,8 +239,7 @@ async function takeOver(
     timeline,
     log,
     oomKilled: () => (readCgroupStats(host, cgroup).memory?.oomKills ?? 0) > 0,
-    // Nobody else than its parent is told of a virtiofsd's end.
-    lostDirectories: () => [],
+    lostDirectories: directories.lost,
     recordExit: (exit) => update({ exit }),
     nicCounters: () => readNicCounters(host, native, nics.map(countedNic)),
     guestFigures: (signal) => readGuestFigures(host, qemu, signal),

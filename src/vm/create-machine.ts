@@ -208,7 +208,8 @@ async function bootMachine(deps: MachineDeps, boot: BootParts, signal: AbortSign
   const scarce = config.limitMemory ? limitVmMemory(host, cgroup, spec, kind) : undefined;
   using nics = await plugNics(deps, nicPlans, { spec, uid: names.uid, stateDir: config.stateDir }, signal);
   const sharing = spec.shared.length === 0 ? undefined : await import('./share-directories.ts');
-  using shared = (await sharing?.shareDirectories(deps, request, names, cgroup, signal)) ?? NO_SHARED;
+  using shared =
+    (await sharing?.shareDirectories(deps, request, names, cgroup, recorder, signal)) ?? NO_SHARED;
   const parts = {
     request,
     names,

@@ -52,6 +52,8 @@ export interface VmRecord {
   readonly numa: NumaRecord | undefined;
   /** Directory of the console log; goes with the task. */
   readonly logDir: string;
+  /** The virtiofsds of its shared directories, in their order; absent in records of older versions. */
+  readonly shared?: readonly SharedRecord[];
   /** The socket on which the shim serves containerd; outlives a shim that was killed. */
   readonly shimSocket: string | undefined;
   readonly exit: TaskExit | undefined;
@@ -90,6 +92,15 @@ export interface RecordedDisk {
   readonly path: string | undefined;
   /** The same for two disks with the same bytes; undefined until the disk is open. */
   readonly identity: string | undefined;
+}
+
+/** What serves a shared directory to the guest. */
+export interface SharedRecord {
+  readonly server: ProcessMark;
+  /** The directory on the node, as `FileInfo.identity` tells it from all others. */
+  readonly source: string;
+  /** Where this process's part of its log begins, in bytes. */
+  readonly logStart: number;
 }
 
 /** A process that cannot be mistaken for a later one with the same pid. `startTime` in clock ticks since boot. */

@@ -4,6 +4,7 @@ import type { SharedDirectory } from '../core/shared-directory.ts';
 import type { Cgroup } from '../host/cgroup-plan.ts';
 import { connectedSocket } from '../host/connected-socket.ts';
 import type { Host, OwnedFd, ProcessExit } from '../host/host.ts';
+import { readIdentity } from '../host/process-identity.ts';
 import { openFlags } from '../host/open-flags.ts';
 import { ownFd } from '../host/owned-fd.ts';
 import type { SharedFdRole } from '../qemu/plan-fds.ts';
@@ -12,26 +13,27 @@ import type { MachineDeps, MachineRequest } from './machine-request.ts';
 import { KEY_VARIABLE } from './marked-process.ts';
 import type { VmNames } from './names.ts';
 import { planVirtiofsd } from './plan-virtiofsd.ts';
+import type { Recorder, SharedRecord } from './record.ts';
 import type { SharedDirectories, SharedFacts } from './shared-directories.ts';
+import { describeEnd, TOGETHER_MS, type WatchedServer, watchServers, within } from './watch-servers.ts';
 
 const { O_PATH, O_DIRECTORY } = openFlags;
 const UNSHARE = '/usr/bin/unshare';
 /** Debian 13 and Fedora; Debian 12, where it is part of QEMU; Arch. */
 const PLACES = ['/usr/libexec/virtiofsd', '/usr/lib/qemu/virtiofsd', '/usr/lib/virtiofsd'];
-/** virtiofsd and QEMU end within moments of each other, in either order. */
-const TOGETHER_MS = 2000;
 
 /** A running virtiofsd. */
-interface Server {
+interface Server extends WatchedServer {
   readonly directory: SharedDirectory;
   readonly connection: OwnedFd;
-  readonly log: QemuLog;
-  readonly exited: Promise<ProcessExit>;
+  readonly ended: Promise<ProcessExit>;
+  readonly record: SharedRecord;
 }
 
 /**
  * Starts a virtiofsd for every shared directory of the VM, in the VM's cgroup, which must exist and be recorded: clean-up
- * ends them by it. Without a QEMU that is connected they end by themselves.
+ * ends them by it. Without a QEMU that is connected they end by themselves. Each is in the record before it serves anybody, and
+ * nothing of it is ours but a file, so that it outlives us with its QEMU.
  * @throws VmError naming the volume.
  */
 export async function shareDirectories(
@@ -39,6 +41,7 @@ export async function shareDirectories(
   { spec, config }: MachineRequest,
   names: VmNames,
   cgroup: Cgroup,
+  recorder: Recorder,
   signal: AbortSignal,
 ): Promise<SharedDirectories> {
   const program = findProgram(deps.host, config);
@@ -50,22 +53,19 @@ export async function shareDirectories(
     stack.use(server.connection);
     servers.push(server);
   }
+  recorder.update({ shared: servers.map(({ record }) => record) });
   const open = stack.move();
-  const lost: string[] = [];
+  let lost = (): readonly string[] => [];
   return {
     fds: new Map(
       servers.map(({ connection }, index): [SharedFdRole, number] => [`shared-${index}`, connection.fd]),
     ),
     facts: servers.map(({ directory }) => facts(directory)),
     explain: (error) => explain(servers, error),
-    watch: ({ exited }) => {
-      for (const server of servers)
-        void tellOfLoss(server, exited, (what) => {
-          lost.push(what);
-          deps.log.error(what, { id: spec.id });
-        });
+    watch: (qemu) => {
+      lost = watchServers(deps.log, spec.id, servers, qemu);
     },
-    lost: () => lost,
+    lost: () => lost(),
     [Symbol.dispose]: () => open.dispose(),
   };
 }
@@ -101,7 +101,7 @@ async function startServer(
   using listener = ownFd(native.listenUnix(socket, 1));
   const { log, fd } = QemuLog.create(host, `${base}.log`);
   using logFile = fd;
-  const { exited } = host.spawn({
+  const { pid, exited } = host.spawn({
     file: UNSHARE,
     args: planVirtiofsd(directory, {
       program,
@@ -116,10 +116,16 @@ async function startServer(
     network: 'empty',
     fds: [null, logFile.fd, logFile.fd, listener.fd, source.fd],
   });
+  const record = {
+    // One that has ended already is told of below.
+    server: { pid, startTime: readIdentity(host, pid)?.startTime ?? 0 },
+    source: host.inspectFd(source.fd).identity,
+    logStart: log.start,
+  };
   const connection = await connectedSocket(socket, signal);
   // The one connection there is to be.
   host.remove(socket);
-  return { directory, connection, log, exited };
+  return { directory, volume: directory.mount.destination, connection, log, ended: exited, record };
 }
 
 /** Whoever made the volume's path is trusted, what is in the volume is not: the path is the node's and kubelet's. */
@@ -139,7 +145,7 @@ function facts({ tag, mount, access }: SharedDirectory): SharedFacts {
 /** A virtiofsd that gives up is why QEMU does; QEMU itself only knows of a closed connection. */
 async function explain(servers: readonly Server[], error: unknown): Promise<unknown> {
   for (const server of servers) {
-    const exit = await within(server.exited, TOGETHER_MS);
+    const exit = await within(server.ended, TOGETHER_MS);
     if (exit === undefined || !failed(exit)) continue;
     return new VmError('FailedPrecondition', `${describeEnd(server)}; see its documentation`, {
       cause: error,
@@ -148,35 +154,6 @@ async function explain(servers: readonly Server[], error: unknown): Promise<unkn
   return error;
 }
 
-async function tellOfLoss(
-  server: Server,
-  qemuExited: Promise<unknown>,
-  tell: (what: string) => void,
-): Promise<void> {
-  await server.exited;
-  const qemu = await within(
-    qemuExited.then(() => true),
-    TOGETHER_MS,
-  );
-  if (qemu === undefined)
-    tell(`the guest has lost a shared directory until it is started again: ${describeEnd(server)}`);
-}
-
 function failed(exit: ProcessExit): boolean {
   return exit.kind === 'signaled' || exit.code !== 0;
-}
-
-function describeEnd({ directory: { mount }, log }: Server): string {
-  const said = log.tail(4).join('; ');
-  return `virtiofsd for the volume at "${mount.destination}" ended: ${said === '' ? 'it said nothing' : said}`;
-}
-
-async function within<T>(promise: Promise<T>, ms: number): Promise<T | undefined> {
-  const { promise: late, resolve } = Promise.withResolvers<undefined>();
-  const timer = setTimeout(() => resolve(undefined), ms);
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

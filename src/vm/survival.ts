@@ -62,8 +62,6 @@ export function survivalOf(
   const { facts, logStart, plan } = made;
   // The pod's namespace goes with its sandbox, and with it the network of what is in it.
   if (spec.network.mode === 'user' && netns !== undefined) return undefined;
-  // Nobody would say that one of its virtiofsds has ended.
-  if (spec.shared.length > 0) return undefined;
   const { cgroup: _, ...told } = facts;
   return {
     owner: ownerOf(spec),
