@@ -209,7 +209,7 @@ async function takeOver(
   const directories = services.use(adoptDirectories(deps, record, spec.shared, qemu));
   const forward = services.use(forwardPorts(deps, nics, request.netns));
   const onTold = (): void => update({ nics: nics.map(told) });
-  services.use(announceArrival(deps, nics, dhcp, spec.id));
+  services.use(announceArrival({ native, log, qmp: qemu.qmp, dhcp, id: spec.id }, nics));
   services.use(plugCablesIn({ qmp: qemu.qmp, log, id: spec.id, onTold }, nics));
   for (const { card, booted, now } of changedAddresses(nics))
     log.info('the guest’s addresses are others than it booted with', { id: spec.id, card, booted, now });

@@ -9,6 +9,8 @@ import { type CriNode, criContainerd } from '../support/cri-containerd.ts';
 import type { CniResult } from '../support/cni-chain.ts';
 import { type BridgeNetwork, hostLocal } from '../support/cri-node-network.ts';
 import { type Attached, CriPod } from '../support/cri-pod.ts';
+import { killShim, recreate, type RunningPod } from '../support/cri-recreate.ts';
+import { vmRecord } from '../support/vm-record.ts';
 
 const ANSWERED = /[1-9]\d* packets received/;
 /** As src/qemu/pci-address.ts promises them. */
@@ -27,6 +29,8 @@ interface Card {
   readonly prefixes: readonly [number, number];
   /** What answers there; for IPv6 only where the network is on the link. */
   readonly ping: readonly string[];
+  /** Whether its addresses stay when the guest goes on in another sandbox of its pod. */
+  readonly stays?: boolean;
   /** Routes that the test guest's simple DHCP client leaves to do; `DEV` is the card. */
   readonly routes?: string;
 }
@@ -100,6 +104,7 @@ const OF_OTHERS: readonly Card[] = [
   {
     ifName: 'net1',
     number: 95,
+    stays: true,
     // Its IPAM has a default route as well.
     network: ({ ipam, stateDir }) =>
       onBridge('stor0')({ ipam: { ...ipam, routes: [{ dst: '0.0.0.0/0' }] }, stateDir }),
@@ -124,6 +129,7 @@ for (const [what, cards] of Object.entries({
   void t.test(what, async (t) => {
     let results = '';
     const node = await criContainerd(t, {
+      shimConfig: '[network]\nallow_guard_off = true\n',
       vmPlugins: (network, stateDir) => {
         results = join(network.leases, 'results');
         const networks = cards.map((card) => ({
@@ -142,24 +148,52 @@ for (const [what, cards] of Object.entries({
     await node.network.run('ip', 'address', 'add', '10.96.0.1/24', 'dev', 'uplink1');
 
     // Of a first card of vm-tap the pod may say its address; of another plugin's nobody can.
-    const annotations = cards === OF_VM_TAP ? { 'vmshim.io/mac': MAC } : {};
+    const annotations: Readonly<Record<string, string>> =
+      cards === OF_VM_TAP ? { 'vmshim.io/mac': MAC } : { 'vmshim.io/spoof-guard': 'off' };
     const pod = await CriPod.run(t, node, { name: 'many-0', annotations });
     const vm = await pod.start({ stdin: true });
     await vm.log.until(/vmguest: ready/);
     const console = await vm.attach();
+    const resultOf = ({ id }: CriPod, { ifName }: Card): CniResult =>
+      JSON.parse(readFileSync(join(results, `${id}-${ifName}.json`), 'utf8')) as CniResult;
+    const macs: string[] = [];
+    const carriers: number[] = [];
     const inOrder = cards.toSorted((a, b) => a.ifName.localeCompare(b.ifName, 'en', { numeric: true }));
     for (const [index, card] of inOrder.entries()) {
-      const result = JSON.parse(
-        readFileSync(join(results, `${pod.id}-${card.ifName}.json`), 'utf8'),
-      ) as CniResult;
-      if (index === 0 && cards === OF_VM_TAP) t.equal(result.interfaces[0]?.mac, MAC);
-      await useCard(console, { index, card, result });
+      const result = resultOf(pod, card);
+      const { mac = '' } =
+        result.interfaces.find(({ name, sandbox }) => name === card.ifName && sandbox) ?? {};
+      if (index === 0 && cards === OF_VM_TAP) t.equal(mac, MAC);
+      macs.push(mac);
+      await useCard(console, { index, card, result, mac });
+      const counted = `/sys/class/net/eth${index}/carrier_changes`;
+      const [, changes] = await console.ask(`echo "changes $(cat ${counted})."`, /changes (\d+)\./);
+      carriers.push(Number(changes));
     }
     const [, count] = await console.ask('echo "defaults=$(ip route | grep -c ^default)"', /defaults=(\d+)\s/);
     t.equal(count, '1', 'one default route');
 
     console[Symbol.dispose]();
-    await pod.remove();
+    let running: RunningPod = { pod, vm, attempt: 0 };
+    if (cards === OF_OTHERS) {
+      const { qemu } = vmRecord(node.containerd, vm.id, 'k8s.io');
+      await killShim(node, running);
+      running = await recreate(t, node, running);
+      t.same(vmRecord(node.containerd, running.vm.id, 'k8s.io').qemu, qemu, 'the same QEMU');
+      using attached = await running.vm.attach();
+      for (const [index, card] of inOrder.entries()) {
+        // Of other addresses it learns by its cable.
+        const least = (carriers[index] ?? 0) + (card.stays === true ? 0 : 2);
+        const seen = `[ "$(cat /sys/class/net/eth${index}/carrier_changes)" -ge ${least} ]`;
+        const flush = `ip -6 addr flush dev eth${index} scope global`;
+        await attached.ask(
+          `until ${seen}; do :; done; ${flush}; echo "seen $((6 + ${index}))"`,
+          new RegExp(`seen ${6 + index}\\s`),
+        );
+        await useCard(attached, { index, card, result: resultOf(running.pod, card), mac: macs[index] ?? '' });
+      }
+    }
+    await running.pod.remove();
     for (const { number } of cards) t.same(leasesLeft(node.podNetwork, number), [], `net${number}`);
     await removeBridges(node, ['stor0']);
   });
@@ -168,12 +202,11 @@ for (const [what, cards] of Object.entries({
 /** Every check fails by waiting for what the guest then does not say. */
 async function useCard(
   console: Attached,
-  { index, card, result }: { index: number; card: Card; result: CniResult },
+  { index, card, result, mac }: { index: number; card: Card; result: CniResult; mac: string },
 ): Promise<void> {
   const device = `eth${index}`;
-  const { mac } = result.interfaces.find(({ name, sandbox }) => name === card.ifName && sandbox) ?? {};
   const [ip4 = '', ip6 = ''] = result.ips.map(({ address }) => address.split('/')[0] ?? '');
-  await console.ask('nics', new RegExp(`nic ${device} mac=${mac ?? ''} mtu=\\d+ driver=virtio_net`));
+  await console.ask('nics', new RegExp(`nic ${device} mac=${mac} mtu=\\d+ driver=virtio_net`));
   await console.ask(
     `readlink -f /sys/class/net/${device}/device`,
     new RegExp(`/0000:00:${SLOTS[index] ?? ''}\\.0/virtio`),
