@@ -36,7 +36,11 @@ const suites: Readonly<Record<string, Suite>> = {
 };
 
 /** Tests of the other suites that say something new on the test-bed's node: pure cgroup v2, KVM, vhost-net, a kernel's tc. */
-const alsoInTestbed = ['test/unit/host/cgroup.test.ts', 'test/integration/net-mirror.test.ts'];
+const alsoInTestbed = [
+  'test/unit/host/cgroup.test.ts',
+  'test/integration/memory-growth.test.ts',
+  'test/integration/net-mirror.test.ts',
+];
 
 interface Tally {
   passed: number;
