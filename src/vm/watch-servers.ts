@@ -13,7 +13,8 @@ export interface WatchedServer {
 }
 
 /**
- * Takes note, also in the log, of each that ends before QEMU does: the guest has lost its directory.
+ * Takes note, also in the log, of each that ends before QEMU does: the guest has lost its directory. Until then what a guest makes
+ * it say is bounded.
  * @returns what gives a sentence for each that has.
  */
 export function watchServers(
@@ -24,6 +25,9 @@ export function watchServers(
 ): () => readonly string[] {
   const lost: string[] = [];
   const watch = async (server: WatchedServer): Promise<void> => {
+    const small = server.log.keepSmall();
+    await Promise.race([server.ended, qemu.exited]);
+    small[Symbol.dispose]();
     await server.ended;
     const both = await within(
       qemu.exited.then(() => true),
