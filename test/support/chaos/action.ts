@@ -38,6 +38,10 @@ export interface Action {
   readonly containerd?: boolean;
   /** Whether it is done to the agent or the API server alone: whatever else is under way comes to what it would have. */
   readonly agentOnly?: boolean;
+  /** Whether it collects garbage by what the node alone knows. */
+  readonly collects?: boolean;
+  /** Whether meanwhile nobody but the API server knows of its pod: no time for those that `collects`. */
+  readonly unknown?: boolean;
   readonly run: (scene: Scene) => Promise<void>;
 }
 

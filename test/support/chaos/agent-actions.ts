@@ -76,6 +76,7 @@ export const agentActions = {
   'delete and create, the agent collects when only the API server knows the pod': {
     fault: true,
     boots: 'must',
+    unknown: true,
     run: async ({ chaos, vm }) => {
       await vm.pod.remove();
       const [kept, aside] = [vm.pod.directory, `${vm.pod.directory}.aside`];

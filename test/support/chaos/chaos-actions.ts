@@ -212,6 +212,7 @@ export const actions = {
     fault: false,
     boots: 'never',
     besides: true,
+    collects: true,
     // Without a grace it takes everything that it can prove to be orphaned.
     run: async ({ chaos }) => {
       await chaos.vmctl('gc', '--grace', '0s');
@@ -221,6 +222,7 @@ export const actions = {
     fault: true,
     boots: 'never',
     besides: true,
+    collects: true,
     run: async ({ chaos, random }) => {
       try {
         await collectEverything(chaos.node, random);

@@ -51,9 +51,12 @@ export function* planSteps(random: Random, vms: number, names = NAMES): Generato
   for (;;) {
     for (const name of random.shuffle(names)) {
       const vm = random.below(vms);
-      const { containerd = false } = TABLE[name];
+      const { containerd = false, unknown = false } = TABLE[name];
       const fit = besides.filter(
-        (other) => other !== name && !(containerd && TABLE[other].containerd === true),
+        (other) =>
+          other !== name &&
+          !(containerd && TABLE[other].containerd === true) &&
+          !(unknown && TABLE[other].collects === true),
       );
       const other = { name: random.pick(fit), vm: random.below(vms), after: random.below(1500) };
       yield { name, vm, besides: random.below(3) === 0 ? other : undefined };
