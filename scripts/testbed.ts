@@ -7,7 +7,7 @@ import { runFiles } from './node/run-files.ts';
 import { tscKhz } from './node/tsc-frequency.ts';
 
 /** See scripts/testbed, which starts this. */
-const USAGE = `usage: scripts/testbed run [--cpus N] [--memory MIB] [--timeout SECONDS] [--silence SECONDS] FILE…
+const USAGE = `usage: scripts/testbed run [--init systemd] [--cpus N] [--memory MIB] [--timeout SECONDS] [--silence SECONDS] FILE…
        scripts/testbed boots [N] [--cpus N] [--memory MIB] [--silence SECONDS]
        scripts/testbed shell [--cpus N] [--memory MIB]
        scripts/testbed build`;
@@ -30,6 +30,7 @@ async function main(args: string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args,
     options: {
+      init: { type: 'string' },
       cpus: { type: 'string' },
       memory: { type: 'string' },
       timeout: { type: 'string' },
@@ -40,7 +41,10 @@ async function main(args: string[]): Promise<number> {
   const [action = '', ...operands] = positionals;
   const boots = action === 'boots' ? integer('boots', operands[0] ?? '40', 1) : 0;
   const files = boots > 0 ? ['scripts/node/nested-boots.ts'] : operands;
+  const { init } = values;
+  if (init !== undefined && (init !== 'systemd' || action !== 'run')) throw new UsageError(USAGE);
   const shape: NodeShape = {
+    init,
     cpus: integer('--cpus', values.cpus ?? '2', MINIMAL_CPUS),
     memoryMib: integer('--memory', values.memory ?? '2304', MINIMAL_MIB),
     tscKhz: tscKhz(readFileSync('/proc/cpuinfo', 'utf8')),

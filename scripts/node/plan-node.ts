@@ -11,6 +11,8 @@ export interface NodeShape {
   readonly cpus: number;
   /** At least `MINIMAL_MIB`. Two thirds are NUMA node 0's. */
   readonly memoryMib: number;
+  /** Who is PID 1 when the job runs; without a word scripts/node/start-node. */
+  readonly init?: 'systemd' | undefined;
   /** The TSC's rate, which the node has to measure otherwise. */
   readonly tscKhz?: number | undefined;
 }
@@ -44,7 +46,11 @@ const DISTANCE = 21;
  * Arguments of the QEMU that is the node. TCG on purpose, whatever the machine has: its emulation of AMD's SVM with
  * nested paging gives the node a /dev/kvm of its own everywhere, and its guests a tenth of the time TCG would take.
  */
-export function planNode(mode: NodeMode, { cpus, memoryMib, tscKhz }: NodeShape, files: NodeFiles): string[] {
+export function planNode(
+  mode: NodeMode,
+  { cpus, memoryMib, init, tscKhz }: NodeShape,
+  files: NodeFiles,
+): string[] {
   const cpus0 = Math.ceil(cpus / 2);
   const memory0 = Math.ceil((memoryMib * 2) / 3);
   const disks = [files.root, files.tree, files.modules];
@@ -55,7 +61,7 @@ export function planNode(mode: NodeMode, { cpus, memoryMib, tscKhz }: NodeShape,
     ...numaNode(0, memory0, `0-${cpus0 - 1}`),
     ...numaNode(1, memoryMib - memory0, `${cpus0}-${cpus - 1}`),
     ...['-numa', `dist,src=0,dst=1,val=${DISTANCE}`],
-    ...['-kernel', files.kernel, '-initrd', files.initrd, '-append', commandLine(mode, tscKhz)],
+    ...['-kernel', files.kernel, '-initrd', files.initrd, '-append', commandLine(mode, init, tscKhz)],
     ...disks.flatMap((file, index) => disk(index, file)),
     ...['-device', 'virtio-rng-pci', '-device', 'virtio-serial-pci'],
     ...(mode.kind === 'run'
@@ -98,7 +104,7 @@ function port({ name, socket }: NodePort): string[] {
 }
 
 /** `quiet` saves a second of emulated serial port; warnings still come. */
-function commandLine(mode: NodeMode, tscKhz: number | undefined): string {
+function commandLine(mode: NodeMode, init: NodeShape['init'], tscKhz: number | undefined): string {
   return [
     'console=ttyS0 quiet panic=-1 net.ifnames=0',
     'nokaslr no_timer_check mitigations=off tsc=reliable',
@@ -110,5 +116,6 @@ function commandLine(mode: NodeMode, tscKhz: number | undefined): string {
     // For diagnoseNode.
     'sysrq_always_enabled unknown_nmi_panic',
     `testbed=${mode.kind}`,
+    ...(init === undefined ? [] : [`testbed.init=${init}`]),
   ].join(' ');
 }

@@ -18,14 +18,18 @@ export interface Hierarchy {
 export interface CgroupLayout {
   readonly kind: 'v1' | 'hybrid' | 'v2';
   readonly hierarchies: readonly Hierarchy[];
+  /** Whether systemd is the init, and so the one that makes cgroups in its slices. */
+  readonly systemd: boolean;
 }
 
 /** Reads the layout of our own mount namespace. Throws FailedPrecondition when no cgroup hierarchy is mounted. */
 export function detectCgroupLayout(host: Host): CgroupLayout {
-  return parseCgroupLayout(host.readText('/proc/self/mountinfo'));
+  // sd_booted(3).
+  const systemd = host.inspect('/run/systemd/system')?.kind === 'directory';
+  return { ...parseCgroupLayout(host.readText('/proc/self/mountinfo')), systemd };
 }
 
-/** The layout that the text of a mountinfo file states; `root` is put before every mount point. */
+/** The layout that the text of a mountinfo file states, without systemd; `root` is put before every mount point. */
 export function parseCgroupLayout(mountinfo: string, root = '/'): CgroupLayout {
   const mounts = parseMountinfo(mountinfo);
   const found = new Map<string, { mount: Mount; hierarchy: Hierarchy }>();
@@ -47,7 +51,7 @@ export function parseCgroupLayout(mountinfo: string, root = '/'): CgroupLayout {
       'no cgroup hierarchy is mounted; mount cgroup2 on /sys/fs/cgroup',
     );
   }
-  return { kind: v1 ? (v2 ? 'hybrid' : 'v1') : 'v2', hierarchies };
+  return { kind: v1 ? (v2 ? 'hybrid' : 'v1') : 'v2', hierarchies, systemd: false };
 }
 
 function toHierarchy(mount: Mount, root: string): Hierarchy | undefined {

@@ -18,13 +18,15 @@ export interface CgroupDir {
  * The cgroup of a container. `cgroupsPath` is OCI's `linux.cgroupsPath`: a path (`/a/b`; a relative one lies under
  * `/vmshim`), or systemd's form `SLICE:PREFIX:NAME` as runc documents it (docs/systemd.md). Without one it is
  * `/vmshim/<fallbackName>`. Throws InvalidArgument for a path that would leave the hierarchy or be its root.
+ *
+ * Where systemd is the init and there is v2 alone, systemd's form is a leaf of the scope that it names (`scopePath`).
  */
 export function planCgroup(
   layout: CgroupLayout,
   cgroupsPath: string | undefined,
   fallbackName: string,
 ): Cgroup {
-  const path = cgroupPath(cgroupsPath, fallbackName);
+  const path = cgroupPath(layout, cgroupsPath, fallbackName);
   return {
     path,
     dirs: layout.hierarchies.map((hierarchy) => ({ hierarchy, dir: join(hierarchy.mountPoint, path) })),
@@ -38,10 +40,26 @@ export function controllerDir(cgroup: Cgroup, controller: string): CgroupDir | u
   return own ?? cgroup.dirs.find(({ hierarchy }) => hierarchy.version === 2);
 }
 
-function cgroupPath(cgroupsPath: string | undefined, fallbackName: string): string {
+/**
+ * The path of the scope whose leaf for a VM this is; undefined for any other. A path alone tells it, and records have no more:
+ * the leaf has a name of ours, and everything above a scope is a slice.
+ */
+export function scopePath(path: string): string | undefined {
+  const [leaf, scope, ...slices] = path.split('/').slice(1).reverse();
+  const isOurs =
+    leaf === LEAF && scope?.endsWith('.scope') === true && slices.every((slice) => slice.endsWith('.slice'));
+  return isOurs ? path.slice(0, -LEAF.length - 1) : undefined;
+}
+
+const LEAF = 'vm';
+
+function cgroupPath(layout: CgroupLayout, cgroupsPath: string | undefined, fallbackName: string): string {
   if (cgroupsPath === undefined || cgroupsPath === '')
     return `/vmshim/${component(fallbackName, fallbackName)}`;
-  if (!cgroupsPath.includes('/') && cgroupsPath.includes(':')) return systemdPath(cgroupsPath);
+  if (!cgroupsPath.includes('/') && cgroupsPath.includes(':')) {
+    const path = systemdPath(cgroupsPath);
+    return layout.systemd && layout.kind === 'v2' && path.endsWith('.scope') ? `${path}/${LEAF}` : path;
+  }
   const parts = cgroupsPath.split('/').filter((part) => part !== '');
   if (parts.length === 0) throw wrong(cgroupsPath, 'names the root of the hierarchy');
   for (const part of parts) component(part, cgroupsPath);

@@ -2,7 +2,7 @@ import { dirname, join, relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { VmError } from '../core/errors.ts';
 import { absentIs } from './absent-is.ts';
-import type { CgroupDir, Cgroup } from './cgroup-plan.ts';
+import { type Cgroup, type CgroupDir, scopePath } from './cgroup-plan.ts';
 import type { Host } from './host.ts';
 import { errnoName } from './linux-errno.ts';
 import { readIdentity } from './process-identity.ts';
@@ -13,13 +13,15 @@ const enabledControllers = ['cpu', 'cpuset', 'memory', 'pids', 'io', 'hugetlb'];
 /**
  * Makes the cgroup's directories in every hierarchy, with what a new cgroup needs before a process can join: in v1 a
  * cpuset with the parent's CPUs and memory nodes, in v2 the controllers enabled from the root down. Controllers that
- * this host does not have, or that v2 cannot enable there, stay away. What exists already is kept.
+ * this host does not have, or that v2 cannot enable there, stay away. What exists already is kept. In a scope of systemd's,
+ * which must be there (`holdScope`), only what is below the scope is ours to change.
  */
 export function createCgroup(host: Host, cgroup: Cgroup): void {
   const onlyV2 = cgroup.dirs.every(({ hierarchy }) => hierarchy.version === 2);
+  const scoped = scopePath(cgroup.path) !== undefined;
   for (const place of cgroup.dirs) {
     host.makeDir(place.dir, 0o755);
-    for (const level of levels(place)) {
+    for (const level of scoped ? [place.dir] : levels(place)) {
       if (place.hierarchy.controllers.includes('cpuset')) inheritCpuset(host, level);
       if (onlyV2) enableControllers(host, dirname(level));
     }

@@ -3,6 +3,8 @@ import { VmError } from '../core/errors.ts';
 import type { VmSpec } from '../core/vm-spec.ts';
 import { detectCgroupLayout } from '../host/cgroup-layout.ts';
 import { type Cgroup, planCgroup } from '../host/cgroup-plan.ts';
+import { killCgroup } from '../host/cgroup-kill.ts';
+import { wholeCgroup } from '../host/cgroup-scope.ts';
 import { readCgroupStats } from '../host/cgroup-stats.ts';
 import { cgroupPids, createCgroup, joinCgroup, removeCgroup } from '../host/cgroup.ts';
 import { watchProcessEnd } from '../host/process-end.ts';
@@ -45,6 +47,7 @@ import { plugCablesIn, pullCables } from './renew-addresses.ts';
 import { settleMachine } from './settle-machine.ts';
 import { factsOf, isMachineOf, ownerOf } from './survival.ts';
 import { screenOf } from './vm-screen.ts';
+import { beginScope } from './vm-scope.ts';
 
 /** How long QEMU may take to answer a new client. */
 const QMP_MS = 10_000;
@@ -294,7 +297,7 @@ async function growTo(
  * not move with a process. Only another parent is followed.
  */
 async function moveCgroup(
-  { host }: MachineDeps,
+  { host, native }: MachineDeps,
   { spec, config }: MachineRequest,
   record: VmRecord,
   update: (change: Partial<VmRecord>) => void,
@@ -303,8 +306,10 @@ async function moveCgroup(
   const layout = detectCgroupLayout(host);
   const old = planCgroup(layout, record.cgroup, record.key);
   const wanted = planCgroup(layout, spec.cgroupsPath, record.key);
-  if (record.qemu === undefined || dirname(wanted.path) === dirname(old.path)) return old;
+  const wholeOld = wholeCgroup(old);
+  if (record.qemu === undefined || dirname(wholeCgroup(wanted).path) === dirname(wholeOld.path)) return old;
   update({ cgroup: wanted.path });
+  await beginScope(host, wanted, record.key, signal).made;
   createCgroup(host, wanted);
   const accel = record.survival === undefined ? 'tcg' : factsOf(record.survival).accel;
   // It may have been given more than its container asks for now.
@@ -316,7 +321,9 @@ async function moveCgroup(
     limitVmMemory(host, wanted, { ...spec, memoryBytes }, { accel, cards: record.nics.length });
   // QEMU, and those that serve it directories.
   for (const pid of cgroupPids(host, old)) joinCgroup(host, wanted, pid);
-  await removeCgroup(host, old, signal);
+  // Who holds its scope.
+  if (wholeOld !== old) await killCgroup(host, native, wholeOld, signal);
+  await removeCgroup(host, wholeOld, signal);
   return wanted;
 }
 

@@ -5,6 +5,7 @@ import { absentIs } from '../host/absent-is.ts';
 import { detectCgroupLayout } from '../host/cgroup-layout.ts';
 import { killCgroup } from '../host/cgroup-kill.ts';
 import { planCgroup } from '../host/cgroup-plan.ts';
+import { wholeCgroup } from '../host/cgroup-scope.ts';
 import { removeCgroup } from '../host/cgroup.ts';
 import type { Host } from '../host/host.ts';
 import { killIdentity } from '../host/kill-identity.ts';
@@ -74,7 +75,7 @@ async function undo({ host, native }: CleanUpDeps, record: VmRecord, signal: Abo
   if (keeper !== undefined && keeper.pid !== process.pid)
     killIdentity(host, native, { ...keeper, bootId: record.bootId }, SIGKILL);
   for (const identity of processes) killIdentity(host, native, identity, SIGKILL);
-  const cgroup = planCgroup(detectCgroupLayout(host), record.cgroup, record.key);
+  const cgroup = wholeCgroup(planCgroup(detectCgroupLayout(host), record.cgroup, record.key));
   await killCgroup(host, native, cgroup, signal);
   for (const identity of processes) await ended(host, identity, signal);
   await removeCgroup(host, cgroup, signal);

@@ -49,6 +49,7 @@ import { Timeline } from './timeline.ts';
 import { openFreed } from './open-freed.ts';
 import { unplugMachine } from './unplug-machine.ts';
 import { Vm } from './vm.ts';
+import { beginScope } from './vm-scope.ts';
 import { ownCpuset, settleMachine } from './settle-machine.ts';
 
 /** Clean-up of a failed start; a killed QEMU is gone within milliseconds, its cgroup a little later. */
@@ -177,6 +178,8 @@ async function bootMachine(deps: MachineDeps, boot: BootParts, signal: AbortSign
     { spec, config, key: names.key, cgroup, record: (numa) => recorder.update({ numa }) },
     signal,
   );
+  // systemd makes it while we open the disks.
+  const scope = undo.use(beginScope(host, cgroup, names.key, signal));
 
   using files = await openFreed(
     () => openBootFiles(deps, request, (change) => recorder.update(change), signal),
@@ -201,6 +204,7 @@ async function bootMachine(deps: MachineDeps, boot: BootParts, signal: AbortSign
   const { makeGuestDrive } = await import('./guest-drive.ts');
   using guestDrive = await makeGuestDrive(host, spec, drivePlace, nicPlans);
   timeline.mark('guest-data-ready');
+  await scope.made;
   createCgroup(host, cgroup);
   // Before QEMU is in it, so that whatever it allocates comes from there.
   applyCpuResources(host, cgroup, ownCpuset(place));

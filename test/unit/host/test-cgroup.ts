@@ -26,6 +26,7 @@ export function testCgroup(t: Teardown, layout: CgroupLayout = realLayout): Cgro
 export function onlyVersion(version: 1 | 2): CgroupLayout {
   return {
     kind: version === 1 ? 'v1' : 'v2',
+    systemd: false,
     hierarchies: realLayout.hierarchies.filter((hierarchy) => hierarchy.version === version),
   };
 }

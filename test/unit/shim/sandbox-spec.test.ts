@@ -49,7 +49,8 @@ void t.test('no annotation makes one pod another', (t) => {
 
 void t.test('the pod’s cgroup, as kubelet names it for cgroupfs and for systemd', (t) => {
   const path = (cgroupParent: string): string =>
-    planCgroup({ kind: 'v2', hierarchies: [] }, vmSpec({ cgroupParent }).cgroupsPath, 's1').path;
+    planCgroup({ kind: 'v2', hierarchies: [], systemd: true }, vmSpec({ cgroupParent }).cgroupsPath, 's1')
+      .path;
   t.equal(path('/kubepods/burstable/podb1c2'), '/kubepods/burstable/podb1c2');
   t.equal(
     path('kubepods-burstable-podb1_c2.slice'),
