@@ -1,7 +1,7 @@
 /**
  * Runs test files with tap and ends with one line, `N passed, N failed`, that counts assertions.
  *
- *     node scripts/run-tests.ts unit|integration|chaos|testbed|ceph|all [part of a path] [--jobs N]
+ *     node scripts/run-tests.ts unit|integration|chaos|testbed|testbed-systemd|ceph|all [part of a path] [--jobs N]
  *
  * `chaos` also takes `--seed N` to repeat a failure, runs one of its tests only for `--rounds M` (data-safety) or
  * `--seconds N` (sequence), which say for how long, and writes that one's figures to `--json FILE`.
@@ -31,6 +31,8 @@ const suites: Readonly<Record<string, Suite>> = {
   chaos: { timeout: 12 * 3600, jobs: 1 },
   // Ended by silence long before; see scripts/testbed.ts.
   testbed: { timeout: 3600, jobs: 1 },
+  // The same node with systemd as its init.
+  'testbed-systemd': { timeout: 3600, jobs: 1 },
   // Needs a Ceph, which scripts/build-ceph unpacks.
   ceph: { timeout: 900, jobs: 1 },
 };
@@ -86,7 +88,11 @@ async function main(): Promise<number> {
       .filter((file) => file.includes(filter));
     if (suite === undefined || files.length === 0) continue;
     const chosen = { ...suite, jobs: jobs ?? suite.jobs };
-    await runTap(name === 'testbed' ? testbedCommand(files, chosen) : tapCommand(files, chosen), tally);
+    const init = name === 'testbed-systemd' ? ['--init', 'systemd'] : [];
+    await runTap(
+      name.startsWith('testbed') ? testbedCommand(files, chosen, init) : tapCommand(files, chosen),
+      tally,
+    );
   }
   if (tally.passed + tally.failed === 0) console.log('no test ran');
   console.log(`${tally.passed} passed, ${tally.failed} failed`);
@@ -109,8 +115,8 @@ function tapCommand(files: readonly string[], { timeout, jobs }: Suite): string[
   ];
 }
 
-function testbedCommand(files: readonly string[], { timeout }: Suite): string[] {
-  return [join(repository, 'scripts/testbed'), 'run', `--timeout=${timeout}`, ...files];
+function testbedCommand(files: readonly string[], { timeout }: Suite, init: readonly string[]): string[] {
+  return [join(repository, 'scripts/testbed'), 'run', ...init, `--timeout=${timeout}`, ...files];
 }
 
 /** Runs a command that prints TAP with a subtest per file, and adds to the tally. */

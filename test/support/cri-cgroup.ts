@@ -7,8 +7,18 @@ import { type Cgroup, planCgroup } from '../../src/host/cgroup-plan.ts';
 import { LinuxHost } from '../../src/host/linux-host.ts';
 import { patience } from './machine-traits.ts';
 
+/** What kubelet makes for pods to be in. */
+export interface PodCgroupTree extends AsyncDisposable {
+  /** Makes a pod's cgroup, as kubelet does before it runs the pod. @returns its path, as CRI is told. */
+  add(uid: string): string;
+  /** Cgroups of containers that are still there; a pod's own is kubelet's to remove. */
+  left(): string[];
+  /** As when the node boots again, after all processes are gone. */
+  reboot(): Promise<void>;
+}
+
 /** The cgroup that stands for kubelet's `/kubepods`, with a cgroup for each pod below it, in every hierarchy. */
-export class PodCgroups implements AsyncDisposable {
+export class PodCgroups implements PodCgroupTree {
   readonly #host = new LinuxHost();
   readonly #root: Cgroup;
 
@@ -18,19 +28,16 @@ export class PodCgroups implements AsyncDisposable {
     createCgroup(this.#host, this.#root);
   }
 
-  /** Makes a pod's cgroup, as kubelet does before it runs the pod. */
   add(uid: string): string {
     const cgroup = this.#plan(`${this.#root.path}/pod${uid}`);
     createCgroup(this.#host, cgroup);
     return cgroup.path;
   }
 
-  /** Cgroups of containers that are still there; a pod's own is kubelet's to remove. */
   left(): string[] {
     return this.#root.dirs.flatMap(({ dir }) => globSync(`${dir}/pod*/*/`)).map((path) => `cgroup ${path}`);
   }
 
-  /** As when the node boots again, after all processes are gone. */
   async reboot(): Promise<void> {
     for (const dir of this.#root.dirs.flatMap(({ dir }) => globSync(`${dir}/pod*/*`))) {
       if (!statSync(dir).isDirectory()) continue;

@@ -4,7 +4,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type Containerd, type ContainerdOptions, privateContainerd, type TestScope } from './containerd.ts';
 import type { ContainerdSource } from './containerd-release.ts';
 import type { CriSettings, Sandboxer } from './containerd-config.ts';
-import { PodCgroups } from './cri-cgroup.ts';
+import { PodCgroups, type PodCgroupTree } from './cri-cgroup.ts';
+import { PodSlices } from './cri-slices.ts';
 import { CriClient } from './cri-client.ts';
 import { busyboxImage, writeImage } from './cri-images.ts';
 import {
@@ -35,6 +36,8 @@ export interface CriOptions extends Pick<ContainerdOptions, 'shimConfig' | 'env'
   readonly handlers?: Readonly<Record<string, Plugins>>;
   /** `podsandbox` by default. */
   readonly sandboxer?: Sandboxer;
+  /** Which of kubelet's cgroup drivers the pods' cgroups are made as by; `cgroupfs` by default. `systemd` needs it as init. */
+  readonly cgroupDriver?: 'cgroupfs' | 'systemd';
   /** Instead of the test guest. */
   readonly images?: readonly Image[];
 }
@@ -53,7 +56,7 @@ export interface CriNode {
   readonly cri: CriClient;
   readonly network: NodeNetwork;
   readonly podNetwork: BridgeNetwork;
-  readonly cgroups: PodCgroups;
+  readonly cgroups: PodCgroupTree;
   /** Stands for `/var/lib/kubelet`, with the pods' logs in `log`. */
   readonly kubeletDir: string;
   /** What pods have left after so many milliseconds, as the end of the test judges it. */
@@ -69,7 +72,7 @@ export async function criContainerd(t: TestScope, options: CriOptions = {}): Pro
   const directory = tempDir(t);
   const network = await NodeNetwork.make(t);
   const podNetwork = { ...POD_NETWORK, name: basename(directory), leases: join(directory, 'leases') };
-  const cgroups = new PodCgroups(basename(directory));
+  const cgroups = options.cgroupDriver === 'systemd' ? new PodSlices() : new PodCgroups(basename(directory));
   t.teardown(() => cgroups[Symbol.asyncDispose]());
   const { vmPlugins = bridgePlugins, sandboxer = 'podsandbox' } = options;
 

@@ -1,6 +1,7 @@
 import t from 'tap';
 import { parseCgroupLayout } from '../../../src/host/cgroup-layout.ts';
 import { controllerDir, planCgroup } from '../../../src/host/cgroup-plan.ts';
+import { scopeOf, wholeCgroup } from '../../../src/host/cgroup-scope.ts';
 
 const layout = parseCgroupLayout(
   [
@@ -33,6 +34,41 @@ void t.test('every form of cgroupsPath has its path', (t) => {
   for (const [given, expected] of table) t.equal(path(given), expected, String(given));
   t.end();
 });
+
+void t.test(
+  'where systemd is the init and v2 alone, its form is a leaf of a scope that it is asked for',
+  (t) => {
+    const v2 = parseCgroupLayout('30 23 0:26 / /cg rw - cgroup2 cgroup2 rw');
+    const systemd = { ...v2, systemd: true };
+    const slice = 'kubepods-pod0a_1b.slice';
+    const scope = `/kubepods.slice/${slice}/cri-containerd-abc.scope`;
+    const cgroup = planCgroup(systemd, `${slice}:cri-containerd:abc`, 'x');
+    t.equal(cgroup.path, `${scope}/vm`);
+    t.match(scopeOf(cgroup), {
+      unit: 'cri-containerd-abc.scope',
+      slice,
+      cgroup: { path: scope, dirs: [{ dir: `/cg${scope}` }] },
+    });
+    t.same(planCgroup(systemd, cgroup.path, 'x'), cgroup, 'a record’s path means the same');
+    t.same(planCgroup(v2, cgroup.path, 'x'), cgroup, 'whoever reads it');
+    t.equal(wholeCgroup(cgroup).path, scope);
+    t.equal(scopeOf(planCgroup(systemd, '-.slice:vm:abc', 'x'))?.slice, '-.slice');
+
+    const paths = ['/a/b', '/kubepods/pod1/vm', scope, '/a/b.scope/vm', 'system.slice:vm:own.slice'];
+    for (const given of [...paths, undefined]) {
+      const plain = planCgroup(systemd, given, 'x');
+      t.equal(scopeOf(plain), undefined, `${given} is no scope of ours`);
+      t.equal(wholeCgroup(plain), plain);
+    }
+    for (const other of [v2, { ...layout, systemd: true }])
+      t.equal(
+        planCgroup(other, `${slice}:cri-containerd:abc`, 'x').path,
+        scope,
+        `${other.kind} is as before`,
+      );
+    t.end();
+  },
+);
 
 void t.test('what leads out of the hierarchy, or nowhere, is refused with its value', (t) => {
   const wrong = [

@@ -69,3 +69,12 @@ void t.test('a job has ports and a log, a shell has our terminal', (t) => {
   t.same(values(shell, '-serial'), ['mon:stdio']);
   t.end();
 });
+
+void t.test('the kernel tells whom the job is to run under', (t) => {
+  const shape = { cpus: 2, memoryMib: 2304 };
+  const line = (init?: 'systemd'): string =>
+    values(planNode(run, { ...shape, init }, files), '-append').join();
+  t.match(line('systemd'), / testbed=run testbed\.init=systemd$/);
+  t.match(line(), / testbed=run$/);
+  t.end();
+});
