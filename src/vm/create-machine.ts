@@ -72,7 +72,6 @@ export async function createMachine(
   const cgroup = planCgroup(detectCgroupLayout(host), spec.cgroupsPath, names.key);
   makeOwnDirectory(host, { key: 'state_dir', value: config.stateDir });
   const found = await findQemu(deps, request, signal);
-
   if (spec.nested && found.accel.accel === 'kvm') expectNesting(host);
 
   await reclaim(deps, names.record, signal);
