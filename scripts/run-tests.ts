@@ -44,6 +44,17 @@ const alsoInTestbed = [
   'test/integration/net-mirror.test.ts',
 ];
 
+/**
+ * Files of the test-bed that `all` leaves out: their guests run for long under the node's KVM, which is emulated, and one in some
+ * twenty of them crashes (CONTRIBUTING.md).
+ */
+const onDemand = [
+  'test/testbed/network.test.ts',
+  'test/testbed/pod.test.ts',
+  'test/testbed-systemd/vm-in-scope.test.ts',
+  'test/integration/memory-growth.test.ts',
+];
+
 interface Tally {
   passed: number;
   failed: number;
@@ -62,7 +73,7 @@ async function main(): Promise<number> {
   });
   const only = values.rounds !== undefined ? 'data-safety' : values.seconds !== undefined ? 'sequence' : '';
   const [kind = '', filter = kind === 'chaos' ? only : ''] = positionals;
-  const names = kind === 'all' ? ['unit', 'integration', 'testbed'] : [kind];
+  const names = kind === 'all' ? ['unit', 'integration', 'testbed', 'testbed-systemd'] : [kind];
   const jobs = values.jobs === undefined ? undefined : Number(values.jobs);
   if (
     positionals.length > 2 ||
@@ -85,7 +96,8 @@ async function main(): Promise<number> {
     const files = globSync(`test/${name}/**/*.test.ts`, { cwd: repository })
       .sort()
       .concat(name === 'testbed' ? alsoInTestbed : [])
-      .filter((file) => file.includes(filter));
+      .filter((file) => file.includes(filter))
+      .filter((file) => !(kind === 'all' && name.startsWith('testbed') && onDemand.includes(file)));
     if (suite === undefined || files.length === 0) continue;
     const chosen = { ...suite, jobs: jobs ?? suite.jobs };
     const init = name === 'testbed-systemd' ? ['--init', 'systemd'] : [];
