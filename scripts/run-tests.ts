@@ -45,11 +45,12 @@ const alsoInTestbed = [
 ];
 
 /**
- * Files of the test-bed that `all` leaves out: their guests run for long under the node's KVM, which is emulated, and one in some
- * twenty of them crashes (CONTRIBUTING.md).
+ * Files of the test-bed that `all` leaves out: they have guests under the node's KVM, which is emulated, and one in some twenty
+ * of them crashes, or the node with it (CONTRIBUTING.md).
  */
 const onDemand = [
   'test/testbed/network.test.ts',
+  'test/testbed/numa.test.ts',
   'test/testbed/pod.test.ts',
   'test/testbed-systemd/vm-in-scope.test.ts',
   'test/integration/memory-growth.test.ts',
