@@ -1,27 +1,19 @@
 import { existsSync, renameSync } from 'node:fs';
 import { type Action, GRACE, some } from './action.ts';
+import { powerAction } from './power-action.ts';
 import { POWER, type PowerVerb } from './power-model.ts';
 import type { Random } from './random.ts';
 
 /** An operator's annotation; what makes no sense in the VM's state fails, and has to. */
 function request(verb: PowerVerb, options: (random: Random) => object = () => ({})): Action {
-  const effect = POWER[verb];
-  return {
-    fault: false,
-    boots: 'may',
-    power: effect,
-    starts: ['start', 'reset', 'reboot'].includes(verb),
-    besides: verb === 'stop' || verb === 'reset' || verb === 'pause',
-    run: async ({ vm, before, random, alone }) => {
-      const refused = [...before].every((power) => effect(power) === undefined);
-      const id = vm.order(verb, options(random), effect);
-      // A VM that is not there is made again by kubelet, which comes when all is done.
-      if (!alone) return;
-      const { phase, message } = await vm.answered(id);
-      if (refused && phase === 'done') throw new Error(`${verb} was not refused`);
-      if (!refused && phase !== 'done') throw new Error(`it is ${phase}: ${message}`);
-    },
-  };
+  return powerAction(verb, async ({ vm, random, alone }, refused) => {
+    const id = vm.order(verb, options(random), POWER[verb]);
+    // A VM that is not there is made again by kubelet, which comes when all is done.
+    if (!alone) return;
+    const { phase, message } = await vm.answered(id);
+    if (refused && phase === 'done') throw new Error(`${verb} was not refused`);
+    if (!refused && phase !== 'done') throw new Error(`it is ${phase}: ${message}`);
+  });
 }
 
 const grace = (random: Random): object => ({ graceSeconds: random.pick([1, 10, GRACE]) });

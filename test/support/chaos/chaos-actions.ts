@@ -2,32 +2,23 @@ import { type Action, GRACE, some } from './action.ts';
 import { agentActions } from './agent-actions.ts';
 import { type ChaosNode, signal } from './chaos-node.ts';
 import { collectEverything, restoreImage } from './collectors.ts';
-import { anew, POWER, type PowerVerb } from './power-model.ts';
+import { powerAction } from './power-action.ts';
+import { anew, type PowerVerb } from './power-model.ts';
 import type { Random } from './random.ts';
 
 /** An operator's `vmctl`; what makes no sense in the VM's state is refused, and has to be. */
 function power(verb: PowerVerb, options: (random: Random) => readonly string[] = () => []): Action {
-  const effect = POWER[verb];
-  return {
-    fault: false,
-    boots: 'may',
-    power: effect,
-    starts: ['start', 'reset', 'reboot'].includes(verb),
-    besides: verb === 'stop' || verb === 'reset' || verb === 'pause',
-    run: async ({ chaos, vm, before, random }) => {
-      // While something else is done to it, it may be what it is not as far as we know.
-      const refused = [...before].every((before) => effect(before) === undefined);
-      const asked = chaos.vmctl(verb, vm.pod.container ?? '', ...options(random));
-      if (!refused) await asked;
-      else if (
-        await asked.then(
-          () => true,
-          () => false,
-        )
+  return powerAction(verb, async ({ chaos, vm, random }, refused) => {
+    const asked = chaos.vmctl(verb, vm.pod.container ?? '', ...options(random));
+    if (!refused) await asked;
+    else if (
+      await asked.then(
+        () => true,
+        () => false,
       )
-        throw new Error(`${verb} was not refused`);
-    },
-  };
+    )
+      throw new Error(`${verb} was not refused`);
+  });
 }
 
 const grace = (random: Random): readonly string[] => ['--grace', String(random.pick([1, 10, GRACE]))];
