@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { type KubeCredentials, makeCredentials } from './kube-credentials.ts';
+import { discover, isCollection } from './kube-discovery.ts';
 import { mergeConditions, mergePatch } from './kube-patch.ts';
 import { tempDir, type Teardown } from './temp-dir.ts';
 
@@ -18,6 +19,9 @@ export interface Pod extends Json {
   spec: Json & { nodeName?: string };
   status: Json & { conditions: Json[] };
 }
+
+/** Namespace, name and subresource, as far as there are. */
+const PODS = /^\/api\/v1(?:\/namespaces\/([^/]+))?\/pods(?:\/([^/]+))?(?:\/(status))?$/;
 
 interface Change {
   readonly version: number;
@@ -37,6 +41,8 @@ interface Watcher {
  */
 export class KubeServer {
   readonly pods = new Map<string, Pod>();
+  /** What else somebody has created, by its path. */
+  readonly objects = new Map<string, Json>();
   /** Verbs with resources, such as `patch pods/status`, that somebody has asked for. */
   readonly asked = new Set<string>();
   /** One line per request. */
@@ -154,8 +160,7 @@ export class KubeServer {
   /** Tells every watch how far it is. */
   bookmark(): void {
     this.#version += 1;
-    const object = { kind: 'Pod', apiVersion: 'v1', metadata: { resourceVersion: this.version } };
-    for (const { response } of this.#watchers) writeEvent(response, 'BOOKMARK', object);
+    for (const { response } of this.#watchers) writeEvent(response, 'BOOKMARK', bookmark(this.version));
   }
 
   /** Forgets what changed until now: watches from before are told 410. */
@@ -217,15 +222,25 @@ export class KubeServer {
   }
 
   #serve(request: IncomingMessage, url: URL, body: string, response: ServerResponse): void {
-    const [, namespace, name, subresource] =
-      /^\/api\/v1(?:\/namespaces\/([^/]+))?\/pods(?:\/([^/]+))?(?:\/(status))?$/.exec(url.pathname) ?? [];
+    const [, namespace, name, subresource] = PODS.exec(url.pathname) ?? [];
     const { searchParams: query } = url;
-    if (!url.pathname.includes('/pods')) refuse(response, 404, 'no such resource');
+    if (!PODS.test(url.pathname)) this.#object(request.method ?? '', url.pathname, body, response);
     else if (request.method === 'PATCH')
       this.#patch({ namespace, name, subresource, type: request.headers['content-type'] }, body, response);
     else if (name !== undefined) this.#get(`${namespace ?? ''}/${name}`, response);
     else if (query.get('watch') === 'true') this.#watch(query, namespace, response);
     else this.#list(query, namespace, request.headers.accept ?? '', response);
+  }
+
+  /** Anything but pods: it is kept as it comes. */
+  #object(method: string, path: string, body: string, response: ServerResponse): void {
+    const found = discover(path) ?? this.objects.get(path);
+    if (method === 'GET' && found !== undefined) send(response, 200, found);
+    else if (method === 'POST' && isCollection(path)) {
+      const object = JSON.parse(body) as Json & { metadata: { name: string } };
+      this.objects.set(`${path}/${object.metadata.name}`, object);
+      send(response, 201, object);
+    } else refuse(response, 404, 'the server could not find the requested resource');
   }
 
   #get(key: string, response: ServerResponse): void {
@@ -258,12 +273,14 @@ export class KubeServer {
     if (accept.includes('as=PartialObjectMetadataList')) {
       const items = page.map((pod) => ({ metadata: pod.metadata }));
       send(response, 200, { kind: 'PartialObjectMetadataList', metadata, items });
-    } else send(response, 200, { kind: 'PodList', metadata, items: page });
+    } else send(response, 200, { kind: 'PodList', apiVersion: 'v1', metadata, items: page });
   }
 
   #watch(query: URLSearchParams, namespace: string | undefined, response: ServerResponse): void {
     this.asked.add('watch pods');
-    const since = Number(query.get('resourceVersion'));
+    // A list and a watch in one (Kubernetes API concepts, "Streaming lists").
+    const initial = query.get('sendInitialEvents') === 'true';
+    const since = initial ? this.#version : Number(query.get('resourceVersion'));
     const gone = since < this.#oldest || since > this.#version;
     if (gone && this.goneByStatus) {
       refuse(response, 410, 'too old resource version');
@@ -278,6 +295,11 @@ export class KubeServer {
       return;
     }
     const fits = selector(query, namespace);
+    if (initial) {
+      for (const pod of this.pods.values()) if (fits(pod)) writeEvent(response, 'ADDED', pod);
+      const annotations = { 'k8s.io/initial-events-end': 'true' };
+      writeEvent(response, 'BOOKMARK', bookmark(this.version, { annotations }));
+    }
     for (const { version, type, pod } of this.#changes)
       if (version > since && fits(pod)) writeEvent(response, type, pod);
     if (this.endsAtOnce) {
@@ -351,6 +373,10 @@ async function readBody(request: IncomingMessage): Promise<string> {
   return text;
 }
 
+function bookmark(resourceVersion: string, more: object = {}): Json {
+  return { kind: 'Pod', apiVersion: 'v1', metadata: { resourceVersion, ...more } };
+}
+
 function writeEvent(response: ServerResponse, type: string, object: unknown): void {
   response.write(`${JSON.stringify({ type, object })}\n`);
 }
@@ -360,5 +386,6 @@ function send(response: ServerResponse, status: number, body: unknown): void {
 }
 
 function refuse(response: ServerResponse, code: number, message: string): void {
-  send(response, code, { kind: 'Status', status: 'Failure', code, message });
+  const reason = code === 404 ? { reason: 'NotFound' } : {};
+  send(response, code, { kind: 'Status', apiVersion: 'v1', status: 'Failure', code, message, ...reason });
 }
