@@ -81,7 +81,7 @@ export async function startAgent(parts: AgentParts): Promise<Agent> {
       'Bytes that garbage collection has removed.',
     ),
   };
-  vms.onChange((_uid, before, view) => {
+  vms.onChange((before, view) => {
     const reason = view?.vm.exit?.reason.kind;
     if (before !== undefined && before.vm.exit === undefined && reason !== undefined)
       counters.exits.add({ reason });
@@ -109,7 +109,7 @@ export async function startAgent(parts: AgentParts): Promise<Agent> {
   return { address: server.address, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 
   async function metrics(): Promise<string> {
-    const facts = await readVmFacts(host, vms, pods.pods, signal);
+    const facts = await readVmFacts(host, vms, pods, signal);
     return renderMetrics([
       ...vmMetrics(facts),
       ...guestMetrics(facts),

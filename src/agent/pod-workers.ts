@@ -34,8 +34,10 @@ export class PodWorkers implements AsyncDisposable {
       if (pod === undefined) this.#drop(uid);
       else this.#poke(uid);
     });
-    parts.vms.onChange((uid) => {
-      if (uid !== undefined) this.#poke(uid);
+    parts.vms.onChange((before, view) => {
+      const changed = view ?? before;
+      const pod = changed === undefined ? undefined : parts.pods.ofVm(changed.vm);
+      if (pod !== undefined) this.#poke(pod.uid);
     });
   }
 
@@ -51,7 +53,7 @@ export class PodWorkers implements AsyncDisposable {
     let worker = this.#workers.get(uid);
     if (worker === undefined) {
       // Of the node's other pods nothing is wanted.
-      if (pod.request === undefined && this.#parts.vms.ofPod(uid) === undefined) return;
+      if (pod.request === undefined && this.#parts.vms.ofPod(pod) === undefined) return;
       const { log, signal, backOff } = this.#parts;
       worker = new PodWorker(pod, { effects: this.#effects, log, signal, backOff });
       this.#workers.set(uid, worker);
@@ -89,10 +91,10 @@ function effectsOf({ api, vms, requests, patches }: PodWorkersParts): PodEffects
       const changed = pod.poweredOn?.status === condition.status ? undefined : new Date();
       return counted('condition', setCondition(api, pod, condition, changed, signal));
     },
-    vm: (uid) => vms.ofPod(uid),
-    power: (uid, request, signal) => {
+    vm: (pod) => vms.ofPod(pod),
+    power: (pod, request, signal) => {
       requests.add({ action: request.action });
-      return vms.power(uid, request, signal);
+      return vms.power(pod, request, signal);
     },
   };
 }

@@ -3,7 +3,7 @@ import { VmError } from '../core/errors.ts';
 import type { Host } from '../host/host.ts';
 import { isAlive } from '../host/process-identity.ts';
 import { readAllRecords, type RecordEntry } from '../vm/all-records.ts';
-import { readRecord, RECORD_FILE, type ProcessMark } from '../vm/record.ts';
+import { readRecord, RECORD_FILE, type PodName, type ProcessMark } from '../vm/record.ts';
 
 /** A VM as its record tells of it, for programs that look after all VMs of a node. */
 export interface NodeVm {
@@ -15,6 +15,8 @@ export interface NodeVm {
   readonly id: string;
   readonly name: string;
   readonly podUid: string | undefined;
+  /** Undefined for no pod, and for a VM that an older version has made. */
+  readonly pod: PodName | undefined;
   /** Path below the root of every cgroup hierarchy. */
   readonly cgroup: string;
   /** Milliseconds since the epoch. */
@@ -45,13 +47,13 @@ export function readNodeVm(host: Host, stateDir: string, key: string): NodeVm | 
 
 function toNodeVm(host: Host, { runDir, record }: RecordEntry): NodeVm | undefined {
   if (record === undefined || VmError.is(record)) return undefined;
-  const { namespace, id, name, podUid, cgroup, createdAt, shim, qemu, exit, bootId } = record;
+  const { namespace, id, name, podUid, pod, cgroup, createdAt, shim, qemu, exit, bootId } = record;
   const lives = (process: ProcessMark | undefined): boolean =>
     process !== undefined && isAlive(host, { ...process, bootId });
   return {
     key: runDir.slice(runDir.lastIndexOf('/') + 1),
     runDir,
-    ...{ namespace, id, name, podUid, cgroup, createdAt, shim, qemu, exit },
+    ...{ namespace, id, name, podUid, pod, cgroup, createdAt, shim, qemu, exit },
     controlSocket: `${runDir}/control.sock`,
     alive: lives(shim) ? 'shim' : lives(qemu) ? 'QEMU' : undefined,
   };

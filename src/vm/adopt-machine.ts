@@ -17,6 +17,7 @@ import { QemuLog } from '../qemu/qemu-log.ts';
 import { QemuProcess } from '../qemu/process.ts';
 import { type QmpExecutor, queryStatus } from '../qemu/qmp-commands.ts';
 import { queryPlugged } from '../qemu/virtio-mem.ts';
+import { podNameOf } from './begin-record.ts';
 import { cleanUpTask } from './clean-up.ts';
 import { shutDownOrphan } from './end-orphan.ts';
 import { readGuestFigures } from './guest-figures.ts';
@@ -150,6 +151,7 @@ async function takeOver(
     id: spec.id,
     namespace: spec.namespace,
     name: spec.name,
+    pod: podNameOf(spec.owner),
     bundle,
     nics,
     mountPoint: undefined,

@@ -1,3 +1,4 @@
+import type { VmOwner } from '../core/vm-spec.ts';
 import type { Cgroup } from '../host/cgroup-plan.ts';
 import { bootId, readIdentity } from '../host/process-identity.ts';
 import { enterDisks } from '../storage/disk-gate.ts';
@@ -5,7 +6,7 @@ import type { MachineDeps, MachineRequest } from './machine-request.ts';
 import type { VmNames } from './names.ts';
 import type { NicPlan } from './nic-plan.ts';
 import { makeOwnDirectory } from './own-directory.ts';
-import { RECORD_FORMAT, type Recorder, type VmRecord, writeRecord } from './record.ts';
+import { type PodName, RECORD_FORMAT, type Recorder, type VmRecord, writeRecord } from './record.ts';
 import { writeRecordPointer } from './record-pointer.ts';
 
 /** Writes a VM's first record, before anything of it is made. */
@@ -33,6 +34,7 @@ export function beginRecord(
     qemu: undefined,
     shim: shim === undefined ? undefined : { pid: shim.pid, startTime: shim.startTime },
     podUid: spec.owner.kind === 'pod' ? spec.owner.uid : undefined,
+    pod: podNameOf(spec.owner),
     rootDisk: undefined,
     progress: undefined,
     disks: [],
@@ -61,4 +63,9 @@ export function beginRecord(
       writeRecord(host, record);
     },
   };
+}
+
+/** As records have it. */
+export function podNameOf(owner: VmOwner): PodName | undefined {
+  return owner.kind === 'pod' ? { namespace: owner.namespace, name: owner.name } : undefined;
 }

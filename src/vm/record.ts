@@ -40,6 +40,8 @@ export interface VmRecord {
   readonly shim: ProcessMark | undefined;
   /** The pod whose VM this is: everything in its directory of disks is left alone. */
   readonly podUid: string | undefined;
+  /** What else that pod is called; undefined for no pod, absent in records of older versions. */
+  readonly pod?: PodName | undefined;
   /** Where the root disk is kept; clean-up never touches it, and garbage collection leaves it alone. */
   readonly rootDisk: string | undefined;
   /** What takes long while the VM is made, for people. */
@@ -63,6 +65,12 @@ export interface VmRecord {
   readonly orphan: Orphan | undefined;
   /** Undefined while nobody has switched it, and in records of older versions. */
   readonly power: PowerRecord | undefined;
+}
+
+/** A pod's name, which another one may have later. */
+export interface PodName {
+  readonly namespace: string;
+  readonly name: string;
 }
 
 /** What the record tells of a VM's power. */

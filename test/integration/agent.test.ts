@@ -40,6 +40,7 @@ void t.test('a VM, its agent and its operator', async (t) => {
   const vm = await pod.start({ stdin: true });
   await kube.until(() => poweredOn(kube).status === 'True');
   await vm.log.until(/vmguest: ready/);
+  t.same(vmRecord(containerd, vm.id, 'k8s.io').pod, { namespace: pod.config.metadata.namespace, name: 'a' });
 
   await t.test('power through the API server', async (t) => {
     t.match(await kubectlVm(kube, 'pause', 'a'), { status: 0, stdout: 'pod/a pause: done' });

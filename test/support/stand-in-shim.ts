@@ -12,7 +12,7 @@ import { LinuxHost } from '../../src/host/linux-host.ts';
 import { bootId, readIdentity } from '../../src/host/process-identity.ts';
 import type { MethodDefinition } from '../../src/ttrpc/method.ts';
 import { TtrpcServer } from '../../src/ttrpc/server.ts';
-import { RECORD_FORMAT } from '../../src/vm/record.ts';
+import { type PodName, RECORD_FORMAT } from '../../src/vm/record.ts';
 import type { Teardown } from './temp-dir.ts';
 
 const wire = vmshim.control.v1;
@@ -21,6 +21,8 @@ export interface StandInOptions {
   /** 20 hex digits. */
   readonly key: string;
   readonly podUid: string;
+  /** The pod's name, where its record tells it. */
+  readonly pod?: PodName;
   /** Whether it knows Watch, as shims of this version do. */
   readonly watches?: boolean;
   /** Of the process that is to be its shim and QEMU; this one else. */
@@ -64,10 +66,10 @@ export class StandInShim {
 
   writeRecord(more: object = {}): void {
     const host = new LinuxHost();
-    const { key, podUid, pid = process.pid } = this.#options;
+    const { key, podUid, pod, pid = process.pid } = this.#options;
     const identity = { pid, startTime: readIdentity(host, pid)?.startTime ?? 0 };
     const record = {
-      ...{ format: RECORD_FORMAT, id: `id-${key}`, namespace: 'k8s.io', name: 'vm-1', podUid, key },
+      ...{ format: RECORD_FORMAT, id: `id-${key}`, namespace: 'k8s.io', name: 'vm-1', podUid, pod, key },
       ...{
         bundle: '/b',
         bootId: bootId(host),

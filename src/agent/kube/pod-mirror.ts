@@ -1,5 +1,7 @@
 import { describeError, VmError } from '../../core/errors.ts';
 import type { Logger } from '../../core/logger.ts';
+import type { NodeVm } from '../../control/node-vms.ts';
+import { isVmOf } from '../vms/vm-of-pod.ts';
 import { BackOff, type BackOffTimes } from './back-off.ts';
 import { httpStatus } from './kube-api.ts';
 import type { NodePods } from './node-pods.ts';
@@ -53,6 +55,12 @@ export class PodMirror {
   /** By UID. */
   get pods(): ReadonlyMap<string, PodView> {
     return this.#pods;
+  }
+
+  /** The pod whose VM that is. */
+  ofVm(vm: NodeVm): PodView | undefined {
+    const pod = vm.podUid === undefined ? undefined : this.#pods.get(vm.podUid);
+    return pod ?? this.#pods.values().find((it) => isVmOf(vm, it));
   }
 
   get state(): MirrorState {

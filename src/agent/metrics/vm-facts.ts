@@ -5,6 +5,7 @@ import { type CgroupLayout, detectCgroupLayout } from '../../host/cgroup-layout.
 import { planCgroup } from '../../host/cgroup-plan.ts';
 import { type CgroupStats, readCgroupStats } from '../../host/cgroup-stats.ts';
 import type { Host } from '../../host/host.ts';
+import type { PodMirror } from '../kube/pod-mirror.ts';
 import type { PodView } from '../kube/pod-view.ts';
 import type { VmMirror } from '../vms/vm-mirror.ts';
 import type { VmView } from '../vms/vm-view.ts';
@@ -26,7 +27,7 @@ export interface VmFacts {
 export async function readVmFacts(
   host: Host,
   vms: VmMirror,
-  pods: ReadonlyMap<string, PodView>,
+  pods: PodMirror,
   signal: AbortSignal,
 ): Promise<VmFacts[]> {
   const statuses = await vms.measures(signal);
@@ -36,7 +37,7 @@ export async function readVmFacts(
     view,
     status,
     figures,
-    pod: view.vm.podUid === undefined ? undefined : pods.get(view.vm.podUid),
+    pod: pods.ofVm(view.vm),
     ...readUsage(host, layout, view),
     shimBytes: view.vm.alive === 'shim' ? readOwnMemory(host, view.vm.shim?.pid) : undefined,
   }));

@@ -17,12 +17,12 @@ export interface PodEffects {
   /** @throws VmError Aborted when the pod has changed. */
   condition(pod: PodView, condition: Condition, signal: AbortSignal): Promise<PodView>;
   /** The pod's VM as it is now. */
-  vm(uid: string): VmView | undefined;
+  vm(pod: PodView): VmView | undefined;
   /**
    * Asks the pod's VM, and resolves when that is done or has failed.
    * @throws VmError FailedPrecondition when the VM is busy with another request, Unavailable when its shim does not answer.
    */
-  power(uid: string, request: PowerRequest, signal: AbortSignal): Promise<PowerAnswer>;
+  power(pod: PodView, request: PowerRequest, signal: AbortSignal): Promise<PowerAnswer>;
 }
 
 /**
@@ -93,8 +93,7 @@ export class PodWorker {
   }
 
   async #step(): Promise<void> {
-    const { uid } = this.#pod;
-    const plan = planPod(this.#pod, this.#effects.vm(uid), this.#asked, new Date());
+    const plan = planPod(this.#pod, this.#effects.vm(this.#pod), this.#asked, new Date());
     if (plan.answer !== undefined) {
       this.#pod = await this.#effects.annotate(this.#pod, renderPowerAnswer(plan.answer), this.#signal);
       if (plan.answer.phase === 'running') this.#asks = plan.answer.id;
@@ -128,7 +127,7 @@ export class PodWorker {
   #ask(request: PowerRequest): void {
     const { id } = request;
     this.#asked = { t: 'under way', id };
-    const call = this.#effects.power(this.#pod.uid, request, this.#signal).then(
+    const call = this.#effects.power(this.#pod, request, this.#signal).then(
       (answer) => this.#heard(id, { t: 'answered', id, answer }),
       (error: unknown) => this.#refused(id, error),
     );

@@ -7,6 +7,7 @@ import { watchDirectory } from '../../host/watch-directory.ts';
 import type { PowerRequest } from '../power/power-request.ts';
 import type { PowerAnswer } from '../power/power-status.ts';
 import { VmLink } from './vm-link.ts';
+import { isVmOf, type PodNames } from './vm-of-pod.ts';
 import { answering, renewed, unanswering, type VmView } from './vm-view.ts';
 
 /** Where the kernel has no more watches, or the directory cannot be made. */
@@ -35,11 +36,7 @@ export class VmMirror implements AsyncDisposable {
   readonly #entries = new Map<string, Entry>();
   /** Watches of the VMs' directories, of those without a record as well. */
   readonly #directories = new Map<string, Disposable>();
-  readonly #listeners: ((
-    podUid: string | undefined,
-    before: VmView | undefined,
-    view: VmView | undefined,
-  ) => void)[] = [];
+  readonly #listeners: ((before: VmView | undefined, view: VmView | undefined) => void)[] = [];
   #watch: Disposable | undefined;
   #lookAgain: NodeJS.Timeout | undefined;
   #ended = false;
@@ -51,10 +48,8 @@ export class VmMirror implements AsyncDisposable {
     this.#log = log;
   }
 
-  /** Called with every VM that is new, changed or gone, by the UID of its pod. */
-  onChange(
-    listener: (podUid: string | undefined, before: VmView | undefined, view: VmView | undefined) => void,
-  ): void {
+  /** Called with every VM that is new, changed or gone. */
+  onChange(listener: (before: VmView | undefined, view: VmView | undefined) => void): void {
     this.#listeners.push(listener);
   }
 
@@ -63,9 +58,9 @@ export class VmMirror implements AsyncDisposable {
   }
 
   /** The VM of a pod; the youngest one while an earlier one is being cleaned up. */
-  ofPod(uid: string): VmView | undefined {
+  ofPod(pod: PodNames): VmView | undefined {
     return this.vms
-      .filter(({ vm }) => vm.podUid === uid)
+      .filter(({ vm }) => isVmOf(vm, pod))
       .reduce<VmView | undefined>(
         (a, b) => (a === undefined || b.vm.createdAt > a.vm.createdAt ? b : a),
         undefined,
@@ -73,8 +68,8 @@ export class VmMirror implements AsyncDisposable {
   }
 
   /** @throws VmError as VmLink; Unavailable when the pod has no VM (any more). */
-  async power(uid: string, request: PowerRequest, signal: AbortSignal): Promise<PowerAnswer> {
-    const view = this.ofPod(uid);
+  async power(pod: PodNames, request: PowerRequest, signal: AbortSignal): Promise<PowerAnswer> {
+    const view = this.ofPod(pod);
     const entry = view === undefined ? undefined : this.#entries.get(view.vm.key);
     if (entry === undefined) throw new VmError('Unavailable', 'the pod has no VM on this node');
     return await entry.link.power(request, signal);
@@ -205,7 +200,7 @@ export class VmMirror implements AsyncDisposable {
   }
 
   #tell(before: VmView | undefined, view: VmView | undefined): void {
-    for (const listener of this.#listeners) listener((view ?? before)?.vm.podUid, before, view);
+    for (const listener of this.#listeners) listener(before, view);
   }
 }
 

@@ -222,6 +222,51 @@ void t.test('a pod is found by its UID: another one of the same name has no VM',
   t.same([shim.asked.length, second.asked.length], [0, 1]);
 });
 
+void t.test('a static pod: kubelet and its VM call it by another UID than the API server', async (t) => {
+  const { kube, start, vm, page } = await agentLab(t);
+  const mirror = { 'kubernetes.io/config.hash': 'uid-a', 'kubernetes.io/config.mirror': 'uid-a' };
+  kube.addPod({ name: 'a', uid: 'uid-mirror', annotations: mirror });
+  const shim = await vm({ pod: { namespace: 'default', name: 'a' } });
+  obedient(shim);
+  await start();
+  await kube.until(() => poweredOn(kube).status === 'True');
+  kube.annotate('a', REQUEST, request('1', 'stop'));
+  await kube.until(() => powerStatus(kube).phase === 'done' && poweredOn(kube).status === 'False');
+  t.match((await page('/metrics')).body, /^vmshim_vm_state\{namespace="default",pod="a".*state="off"\} 1$/m);
+  // kubelet makes it anew when somebody deletes it, and the VM goes on.
+  kube.deletePod('a');
+  kube.addPod({ name: 'a', uid: 'uid-mirror-2', annotations: mirror });
+  await kube.until(() => poweredOn(kube).status === 'False');
+  // So it does for a pod that was there before its VM.
+  shim.set({ powerState: 'on' });
+  await kube.until(() => poweredOn(kube).status === 'True');
+  t.equal(shim.asked.length, 1);
+});
+
+void t.test('a pod that claims to mirror another one has no power over its VM', async (t) => {
+  const { kube, shim, page } = await watchedVm(t);
+  shim.writeRecord({ pod: { namespace: 'default', name: 'a' } });
+  const claims = (name: string, namespace: string): object =>
+    kube.addPod({
+      ...{ name, namespace, uid: `uid-${name}-${namespace}` },
+      annotations: { 'kubernetes.io/config.mirror': 'uid-a', [REQUEST]: request('1', 'stop') },
+    });
+  const pending = (key: string): boolean =>
+    /waiting for the pod’s VM/.test(kube.pods.get(key)?.metadata.annotations[STATUS] ?? '');
+  claims('b', 'default');
+  claims('a', 'other');
+  await kube.until(() => pending('default/b') && pending('other/a'));
+  t.equal(kube.pods.get('default/b')?.status.conditions.length, 1);
+  t.same(shim.asked, []);
+  t.match((await page('/metrics')).body, /^vmshim_vm_state\{namespace="default",pod="a".*state="on"\} 1$/m);
+  t.equal(poweredOn(kube).status, 'True');
+  // What a VM of an earlier version belongs to its record does not say.
+  shim.writeRecord({ pod: undefined });
+  kube.annotate('a', REQUEST, request('2', 'stop'));
+  await kube.until(() => powerStatus(kube).phase === 'done');
+  t.match(shim.asked, [{ id: '2' }]);
+});
+
 void t.test('a shim that dies is waited for, and its successor answers', async (t) => {
   const { kube, shim } = await watchedVm(t);
   await shim.die();

@@ -12,6 +12,7 @@ const vm: NodeVm = {
   ...{ key: 'k', runDir: '/r', namespace: 'n', id: 'i', name: 'vm', podUid: 'u', cgroup: '/c' },
   ...{
     createdAt: 1000,
+    pod: { namespace: 'n', name: 'p' },
     controlSocket: '/s',
     shim: undefined,
     qemu: undefined,
