@@ -45,8 +45,18 @@ interface Step {
   readonly besides: { readonly name: ActionName; readonly vm: number; readonly after: number } | undefined;
 }
 
-/** All actions in one order, then all in another, for ever; every third with something else in the middle of it. */
-export function* planSteps(random: Random, vms: number, names = NAMES): Generator<Step, never> {
+/**
+ * All actions in one order, then all in another, for ever; every third with something else in the middle of it, where among the
+ * names there is something that may come then.
+ * @throws RangeError where there is no action or no VM.
+ */
+export function planSteps(random: Random, vms: number, names = NAMES): Generator<Step, never> {
+  if (names.length === 0) throw new RangeError('a run of chaos needs at least one action; "only" names none');
+  if (vms < 1) throw new RangeError(`a run of chaos needs at least one VM; "vms" is ${vms}`);
+  return steps(random, vms, names);
+}
+
+function* steps(random: Random, vms: number, names: readonly ActionName[]): Generator<Step, never> {
   const besides = names.filter((name) => TABLE[name].besides === true);
   for (;;) {
     for (const name of random.shuffle(names)) {
@@ -58,6 +68,10 @@ export function* planSteps(random: Random, vms: number, names = NAMES): Generato
           !(containerd && TABLE[other].containerd === true) &&
           !(unknown && TABLE[other].collects === true),
       );
+      if (fit.length === 0) {
+        yield { name, vm, besides: undefined };
+        continue;
+      }
       const other = { name: random.pick(fit), vm: random.below(vms), after: random.below(1500) };
       yield { name, vm, besides: random.below(3) === 0 ? other : undefined };
     }

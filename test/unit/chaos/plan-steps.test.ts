@@ -16,3 +16,15 @@ void t.test('who knows less than the API server does not collect garbage while i
   t.notOk(besides.has('images and garbage are collected'));
   t.end();
 });
+
+void t.test('a run of few actions, with nothing that could come in the middle of them', (t) => {
+  const steps = planSteps(new Random(1), 2, ['kill -9 shim', 'vmctl start']);
+  for (let n = 0; n < 100; n++) {
+    const { name, besides } = steps.next().value;
+    if (name === 'kill -9 shim') t.equal(besides, undefined);
+    else t.ok(besides === undefined || besides.name === 'kill -9 shim');
+  }
+  t.throws(() => planSteps(new Random(1), 2, []), { message: /needs at least one action; "only" names none/ });
+  t.throws(() => planSteps(new Random(1), 0), { message: /needs at least one VM; "vms" is 0/ });
+  t.end();
+});
