@@ -24,7 +24,9 @@ void t.test('a run of few actions, with nothing that could come in the middle of
     if (name === 'kill -9 shim') t.equal(besides, undefined);
     else t.ok(besides === undefined || besides.name === 'kill -9 shim');
   }
-  t.throws(() => planSteps(new Random(1), 2, []), { message: /needs at least one action; "only" names none/ });
+  t.throws(() => planSteps(new Random(1), 2, []), {
+    message: /needs at least one action; "only" names none/,
+  });
   t.throws(() => planSteps(new Random(1), 0), { message: /needs at least one VM; "vms" is 0/ });
   t.end();
 });
