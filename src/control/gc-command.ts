@@ -53,7 +53,8 @@ own is gone. Disks kept by a pod's name are never removed.
     };
     const deps = { host, native: loadNative() };
     const dry = values['dry-run'] === true;
-    if (!dry) replaceKeepers(host, request.config.stateDir);
+    const warn = (sentence: string): void => void process.stderr.write(`${sentence}\n`);
+    if (!dry) await replaceKeepers(host, request.config.stateDir, warn, signal);
     const found = dry ? findGarbage(deps, request) : await collectGarbage(deps, request, signal);
     if (values.json === true) print(`${JSON.stringify(found.map(flat), null, 2)}\n`);
     else print(describe(found, dry, values.all === true));

@@ -24,9 +24,12 @@ export interface CgroupLayout {
 
 /** Reads the layout of our own mount namespace. Throws FailedPrecondition when no cgroup hierarchy is mounted. */
 export function detectCgroupLayout(host: Host): CgroupLayout {
-  // sd_booted(3).
-  const systemd = host.inspect('/run/systemd/system')?.kind === 'directory';
-  return { ...parseCgroupLayout(host.readText('/proc/self/mountinfo')), systemd };
+  return { ...parseCgroupLayout(host.readText('/proc/self/mountinfo')), systemd: isSystemdBooted(host) };
+}
+
+/** sd_booted(3). */
+export function isSystemdBooted(host: Host): boolean {
+  return host.inspect('/run/systemd/system')?.kind === 'directory';
 }
 
 /** The layout that the text of a mountinfo file states, without systemd; `root` is put before every mount point. */
