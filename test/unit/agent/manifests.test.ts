@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { loadAllYaml } from '@kubernetes/client-node';
 import t from 'tap';
 import { parseOptions } from '../../../src/agent/options.ts';
+import { POWERED_ON, STATUS_ANNOTATION } from '../../../src/agent/kube/pod-view.ts';
 import { at, itemsAt, textAt } from '../../../src/agent/kube/json.ts';
 import { agentLab, poweredOn, powerStatus } from '../../support/agent-lab.ts';
 
@@ -68,6 +69,28 @@ void t.test('the DaemonSet runs the agent with options it takes', (t) => {
     ['/run/vmshim', '/tmp'],
   );
   t.equal(textAt(spec, 'serviceAccountName'), textAt(find('ServiceAccount'), 'metadata', 'name'));
+  t.end();
+});
+
+void t.test('what holds an agent to its node lets it write what it writes', (t) => {
+  const policy = find('ValidatingAdmissionPolicy');
+  const [namespace, name] = ['namespace', 'name'].map((key) =>
+    textAt(find('ServiceAccount'), 'metadata', key),
+  );
+  t.match(itemsAt(policy, 'spec', 'matchConditions'), [
+    {
+      expression: `request.userInfo.username == "system:serviceaccount:${namespace ?? ''}:${name ?? ''}"`,
+    },
+  ]);
+  const rules = itemsAt(policy, 'spec', 'matchConstraints', 'resourceRules');
+  t.match(rules, [{ operations: ['CREATE', 'UPDATE'], resources: ['pods', 'pods/*'] }]);
+  const expressions = itemsAt(policy, 'spec', 'validations').map((rule) => textAt(rule, 'expression') ?? '');
+  const named = expressions.flatMap((text) => [...text.matchAll(/"(vmshim[^"]*)"/g)].map(([, key]) => key));
+  t.same([...new Set(named)], [STATUS_ANNOTATION, POWERED_ON], 'and nothing else');
+  t.notMatch(expressions.join(), /request\.(subResource|userInfo)/, 'absent where it is empty');
+  t.match(find('ValidatingAdmissionPolicyBinding'), {
+    spec: { policyName: textAt(policy, 'metadata', 'name'), validationActions: ['Deny'] },
+  });
   t.end();
 });
 
