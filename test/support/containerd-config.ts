@@ -1,6 +1,10 @@
 import type { ContainerdRelease } from './containerd-release.ts';
+import { patience } from './machine-traits.ts';
 
 type Version = Pick<ContainerdRelease, 'major' | 'minor'>;
+
+/** Seconds that containerd gives `delete` for a task whose shim has died: its default, and longer on slower machines. */
+const CLEAN_UP = patience(5000) / 1000;
 
 /** What the CRI plugin of a test needs to know. Directories are absolute paths. */
 export interface CriSettings {
@@ -39,6 +43,8 @@ disabled_plugins = [${disabled.map((name) => `"io.containerd.${name}"`).join(', 
 address = "${address}"
 [debug]
 level = "debug"
+[timeouts]
+"io.containerd.timeout.shim.cleanup" = "${CLEAN_UP}s"
 # On in containerd 2, with a socket that is everybody's.
 [plugins."io.containerd.nri.v1.nri"]
 disable = true
