@@ -11,7 +11,7 @@ export interface NodeEyes {
 }
 
 /** The CPUs as the emulator has them: where they are, and what interrupts wait. */
-const MONITOR_COMMANDS = ['info cpus', 'info registers -a', 'info lapic 0', 'info lapic 1', 'info irq'];
+const MONITOR_COMMANDS = ['info cpus', 'info registers -a', 'info lapic 1', 'info lapic 2', 'info irq'];
 /** Of the kernel's SysRq (admin-guide/sysrq): say all on the console; backtraces of the CPUs, blocked tasks, timers, memory. */
 const SYSRQ_KEYS = ['9', 'l', 'w', 'q', 'm', 'l'];
 

@@ -40,7 +40,7 @@ async function boot(): Promise<Boot> {
   return { status: await status, said };
 }
 
-/** Counts the late timers of every CPU of the node. */
+/** Counts the late timers of a CPU of each NUMA node. */
 function lateTimers(): { end: () => Promise<string[]> } {
   const program = `let last = performance.now(), worst = 0, late = [0, 0, 0];
     setInterval(() => {
@@ -50,8 +50,11 @@ function lateTimers(): { end: () => Promise<string[]> } {
       ${JSON.stringify(LATE_MS)}.forEach((bound, i) => { if (gap > bound) late[i]++; });
     }, 50);
     process.on('SIGTERM', () => { console.log(late.join(' '), 'worst', worst | 0); process.exit(); });`;
-  const watchers = [0, 1].map((cpu) =>
-    spawn('taskset', ['-c', String(cpu), 'node', '-e', program], { stdio: ['ignore', 'pipe', 'inherit'] }),
+  const cpulist = (node: number): string =>
+    readFileSync(`/sys/devices/system/node/node${node}/cpulist`, 'utf8');
+  const cpus = [0, 1].map((node) => cpulist(node).trim().split(/[,-]/, 1)[0] ?? '');
+  const watchers = cpus.map((cpu) =>
+    spawn('taskset', ['-c', cpu, 'node', '-e', program], { stdio: ['ignore', 'pipe', 'inherit'] }),
   );
   return {
     end: async () =>

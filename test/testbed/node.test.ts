@@ -26,7 +26,9 @@ void t.test('two NUMA nodes with a distance, one with twice the memory of the ot
   const node = (id: number, file: string): string => read(`/sys/devices/system/node/node${id}/${file}`);
   t.equal(read('/sys/devices/system/node/online'), '0-1');
   t.same([node(0, 'distance'), node(1, 'distance')], ['10 21', '21 10']);
-  t.same([node(0, 'cpulist'), node(1, 'cpulist')], ['0', '1']);
+  t.same([node(0, 'cpulist'), node(1, 'cpulist')], ['0-1', '2']);
+  // SPARE_CPU in scripts/node/plan-node.ts says why.
+  t.match(read('/proc/self/status'), /^Cpus_allowed_list:\s*1-2$/m, 'CPU 0 is nobody’s');
   const [first, second] = [0, 1].map((id) => Number(/MemTotal: +(\d+)/.exec(node(id, 'meminfo'))?.[1]));
   t.ok(first! > 1.5 * second!, `${first} kB and ${second} kB`);
   t.match(execFileSync('numactl', ['-H'], { encoding: 'utf8' }), 'available: 2 nodes (0-1)');
