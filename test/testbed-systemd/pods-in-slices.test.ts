@@ -1,6 +1,6 @@
 /**
  * VMs on a node where systemd is the init, cgroup v2 is alone, and kubelet and containerd have systemd make cgroups: as on
- * production nodes of today. Of no suite, as it takes minutes: scripts/testbed run --init systemd test/testbed-systemd-pods/FILE.
+ * production nodes of today.
  */
 import t from 'tap';
 import { CriPod } from '../support/cri-pod.ts';
