@@ -40,7 +40,7 @@ async function boot(): Promise<Boot> {
   return { status: await status, said };
 }
 
-/** Counts the late timers of a CPU of each NUMA node. */
+/** Counts the late timers of the last CPU of each NUMA node. */
 function lateTimers(): { end: () => Promise<string[]> } {
   const program = `let last = performance.now(), worst = 0, late = [0, 0, 0];
     setInterval(() => {
@@ -52,7 +52,7 @@ function lateTimers(): { end: () => Promise<string[]> } {
     process.on('SIGTERM', () => { console.log(late.join(' '), 'worst', worst | 0); process.exit(); });`;
   const cpulist = (node: number): string =>
     readFileSync(`/sys/devices/system/node/node${node}/cpulist`, 'utf8');
-  const cpus = [0, 1].map((node) => cpulist(node).trim().split(/[,-]/, 1)[0] ?? '');
+  const cpus = [0, 1].map((node) => cpulist(node).trim().split(/[,-]/).at(-1) ?? '');
   const watchers = cpus.map((cpu) =>
     spawn('taskset', ['-c', cpu, 'node', '-e', program], { stdio: ['ignore', 'pipe', 'inherit'] }),
   );
