@@ -50,7 +50,7 @@ const alsoInTestbed = [
  */
 const chaosOfAll = { file: 'test/chaos/sequence.test.ts', seed: '1', seconds: '600' };
 
-/** Files of the test-bed that `all` leaves out, as they take long. */
+/** Files of the test-bed that `all` leaves out, for the time they take. */
 const onDemand = [
   'test/testbed-systemd/containerd-service.test.ts',
   'test/testbed-systemd/pods-end-in-slices.test.ts',

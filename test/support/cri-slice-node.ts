@@ -13,8 +13,8 @@ export const MIB = 2 ** 20;
 /** A file below /sys or /proc. */
 export const read = (path: string): string => readFileSync(path, 'utf8').trim();
 
-/** What the pods may run on, as a list: `0-1`. */
-export const ONLINE_CPUS = read('/sys/devices/system/cpu/online');
+/** What the pods may run on, as a list: `1-2`. */
+export const ALLOWED_CPUS = read('/sys/fs/cgroup/cpuset.cpus.effective');
 
 /** A node where systemd makes the pods' cgroups, and the VM that its pods run. */
 export interface SliceNode {
@@ -42,7 +42,7 @@ export async function criSliceNode(t: Test): Promise<SliceNode> {
       cpuPeriod: 100_000,
       cpuQuota: 150_000,
       cpuShares: 512,
-      cpusetCpus: ONLINE_CPUS,
+      cpusetCpus: ALLOWED_CPUS,
       memoryLimitInBytes: 128 * MIB,
     },
   };

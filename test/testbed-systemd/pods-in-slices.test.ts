@@ -5,7 +5,7 @@
 import t from 'tap';
 import { CriPod } from '../support/cri-pod.ts';
 import { killShim, recreate } from '../support/cri-recreate.ts';
-import { criSliceNode, MIB, ONLINE_CPUS, read } from '../support/cri-slice-node.ts';
+import { criSliceNode, MIB, ALLOWED_CPUS, read } from '../support/cri-slice-node.ts';
 import { podSlice, systemctl } from '../support/cri-slices.ts';
 import { pidOf } from '../support/vm-record.ts';
 
@@ -48,7 +48,7 @@ void t.test('pods in slices of systemd’s', async (t) => {
 
   await t.test('limits and figures stay, whatever systemd does to its units', async (t) => {
     const before = limits();
-    t.match(before, { 'cpu.max': '150000 100000', 'cpuset.cpus': ONLINE_CPUS });
+    t.match(before, { 'cpu.max': '150000 100000', 'cpuset.cpus': ALLOWED_CPUS });
     const limit = Number(read(`${dir}/memory.max`));
     t.ok(limit > 128 * MIB && limit < 2048 * MIB, `a limit of ${limit} bytes`);
     const work: readonly (readonly string[])[] = [
