@@ -1,4 +1,4 @@
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { VmError } from '../core/errors.ts';
 import { isSystemdBooted } from '../host/cgroup-layout.ts';
 import type { Host } from '../host/host.ts';
@@ -40,9 +40,9 @@ export function spawnKeeper(host: Host, vm: KeptVm): void {
  * own in a shutdown of the node.
  */
 export function planKeeperScope(vm: KeptVm): readonly string[] {
-  const key = vm.runDir.slice(vm.runDir.lastIndexOf('/') + 1);
+  const unit = `vmshim-keeper-${basename(vm.runDir)}.scope`;
   return [
-    ...['--scope', '--quiet', '--collect', `--unit=vmshim-keeper-${key}.scope`, '--slice=system.slice'],
+    ...['--scope', '--quiet', '--collect', `--unit=${unit}`, '--slice=system.slice'],
     ...[`--description=Keeper of VM ${vm.id}`, '--property=DefaultDependencies=no'],
     ...['--', '/bin/sh', '-c', 'cd /; setsid "$@" </dev/null >/dev/null 2>&1 &', 'sh'],
     ...keeperCommand(vm),
@@ -68,11 +68,11 @@ export async function replaceKeepers(
       !lives(host, record, record.shim) &&
       !lives(host, record, record.orphan.keeper),
   );
+  if (!isSystemdBooted(host)) {
+    for (const record of lost) spawnKeeper(host, record);
+    return;
+  }
   for (const record of lost) {
-    if (!isSystemdBooted(host)) {
-      spawnKeeper(host, record);
-      continue;
-    }
     try {
       await host.exec('systemd-run', planKeeperScope(record), { env: ENV, signal });
     } catch (error) {
