@@ -40,10 +40,10 @@ export interface NodeFiles {
 }
 
 /**
- * No guest may run on the emulator's first CPU, so start-node has it taken out of every program's cpuset. Whichever CPU restores the FPU's state, at each switch of tasks, has QEMU clear IGNNE# of its *first* CPU, a read and a write of
- * the word that also says whether that CPU takes interrupts (GIF) and is in a guest with nested paging, without a lock
- * (`cpu_clear_ignne` in `target/i386/tcg`; QEMU 7.2 and later). Now and then the node's kernel went on under a guest's page tables, and
- * guest or node crashed: CONTRIBUTING.md.
+ * No guest may run on the emulator's first CPU, so start-node takes it out of every program's cpuset. Whichever CPU restores the FPU's
+ * state, at each switch of tasks, has QEMU clear IGNNE# of its *first* CPU: a read and a write, without a lock, of the word that also
+ * says whether that CPU takes interrupts (GIF) and is in a guest with nested paging (`cpu_clear_ignne` in `target/i386/tcg`; QEMU 7.2
+ * and later). Now and then the node's kernel went on under a guest's page tables, and guest or node crashed: CONTRIBUTING.md.
  */
 const SPARE_CPU = 0;
 
